@@ -1,0 +1,122 @@
+"""The one quantised program, and the name and grid of every quantised tensor in it.
+
+Tensors are named after the operator they belong to, so that any artifact lowered from the program can be
+compared with it tensor by tensor: ``<operator>.weight``; ``<operator>.output`` for what a quantised operator produces
+(after its ReLU); ``<operator>.input`` for a tensor that only reaches quantised operators.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import Graph, GraphModule, Node
+
+decomposed = torch.ops.quantized_decomposed
+QUANTIZE = decomposed.quantize_per_tensor.default
+DEQUANTIZE = decomposed.dequantize_per_tensor.default
+DEQUANTIZE_WEIGHT = decomposed.dequantize_per_channel.default
+RELU = torch.ops.aten.relu.default
+
+
+@dataclass(frozen=True)
+class TensorGrid:
+    """Scale and zero point of one tensor on the int8 grid: ``value = (q - zero_point) * scale``.
+
+    One entry each, or one an output channel along ``axis``.
+    """
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int | None = None
+
+    def manifest(self) -> dict[str, Any]:
+        grid: dict[str, Any] = {"scale": list(self.scale), "zero_point": list(self.zero_point)}
+        return grid if self.axis is None else grid | {"axis": self.axis}
+
+
+@dataclass(frozen=True)
+class QuantizedProgram:
+    """What calibration hands to every target."""
+
+    program: ExportedProgram
+    tensors: dict[str, TensorGrid]  # by tensor name
+    nodes: dict[str, str]  # name of an activation's quantize node in ``program`` → tensor name
+    asked: dict[str, str]  # name of a quantised operator → its kind
+
+    def run(self, x: Tensor) -> Tensor:
+        """``[B, 3, S, S]`` → logits ``[B, classes]``, for the batch size it was exported with."""
+        with torch.no_grad():
+            logits: Tensor = self.program.module()(x)
+            return logits
+
+
+def name_weights(converted: GraphModule, operators: dict[Node, str]) -> dict[str, TensorGrid]:
+    """Give each frozen int8 weight, its scales and zero points the name of its operator, in place; return their grids.
+
+    Conversion numbers them (``_frozen_param7``), and artifacts would inherit numbers that mean nothing.
+    """
+    grids = {}
+    for node, name in operators.items():
+        dequantize = node.args[1]
+        if not isinstance(dequantize, Node) or dequantize.target is not DEQUANTIZE_WEIGHT:
+            continue
+        owner = converted.get_submodule(name)
+        values = []
+        for argument, suffix in zip(dequantize.args[:3], ("weight", "weight_scale", "weight_zero_point"), strict=True):
+            assert isinstance(argument, Node)
+            values.append(getattr(converted, str(argument.target)).detach())
+            if hasattr(owner, suffix):
+                delattr(owner, suffix)
+            owner.register_buffer(suffix, values[-1])
+            argument.target = f"{name}.{suffix}"
+        grids[f"{name}.weight"] = TensorGrid(tuple(values[1].tolist()), tuple(values[2].tolist()), axis=0)
+    converted.recompile()
+    return grids
+
+
+def name_activations(converted: GraphModule, operators: dict[Node, str]) -> list[tuple[str, TensorGrid]]:
+    """Name and grid of every activation in the order of its quantize nodes."""
+    named = []
+    for node in quantize_nodes(converted.graph):
+        producer, consumer = producer_of(node), consumer_of(node, operators)
+        if producer in operators:
+            name = f"{operators[producer]}.output"
+        else:
+            assert consumer is not None, f"{node} quantises a tensor that belongs to no operator"
+            name = f"{operators[consumer]}.input"
+        named.append((name, TensorGrid((scale_of(node),), (zero_point_of(node),))))
+    return named
+
+
+def quantize_nodes(graph: Graph) -> list[Node]:
+    return [node for node in graph.nodes if node.target is QUANTIZE]
+
+
+def producer_of(quantize: Node) -> Node:
+    """The node whose value is quantised, seen through a ReLU."""
+    value = quantize.args[0]
+    assert isinstance(value, Node)
+    if value.target is RELU:
+        value = value.args[0]
+        assert isinstance(value, Node)
+    return value
+
+
+def consumer_of(quantize: Node, operators: dict[Node, str]) -> Node | None:
+    """The first operator that reads the dequantised value."""
+    readers = [reader for dequantize in quantize.users for reader in dequantize.users]
+    return next((node for node in operators if node in readers), None)
+
+
+def scale_of(quantize: Node) -> float:
+    scale = quantize.args[1]
+    assert isinstance(scale, float)
+    return scale
+
+
+def zero_point_of(quantize: Node) -> int:
+    zero_point = quantize.args[2]
+    assert isinstance(zero_point, int)
+    return zero_point

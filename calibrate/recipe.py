@@ -1,0 +1,45 @@
+"""What is quantised: a short, ordered list of rules over operator names, written into every manifest.
+
+An operator is named by the module that holds its weight (``blocks1.0.ffn0.m.pw1.c``); the residual addition
+that takes its result is ``<that name>.residual``. The first rule whose pattern matches decides.
+
+The grid itself is not a choice, because every target must be able to represent it (DESIGN.md, "The one
+quantised program"): weights int8, symmetric, one scale an output channel; activations 8-bit, affine, one scale a tensor.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+Precision = Literal["int8", "float"]
+Observer = Literal["minmax", "histogram"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Operators whose name matches the shell pattern ``operators`` run in ``precision``."""
+
+    operators: str
+    precision: Precision
+    because: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Ordered rules and the observer that turns what calibration saw into a scale and a zero point."""
+
+    rules: tuple[Rule, ...]
+    observer: Observer
+
+    def precision(self, operator: str) -> Precision:
+        """What the first matching rule says; float for an operator that no rule names."""
+        return next((r.precision for r in self.rules if fnmatchcase(operator, r.operators)), "float")
+
+    def unused(self, operators: Iterable[str]) -> list[Rule]:
+        """Rules that match none of ``operators``: a misspelt one would otherwise change nothing, silently."""
+        names = list(operators)
+        return [r for r in self.rules if not any(fnmatchcase(name, r.operators) for name in names)]
+
+    def manifest(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,124 @@
+"""OpenVINO IR, read from the QDQ ONNX form of the quantised program.
+
+Its CPU plugin fuses a requantisation into the operator before it and wants grids on the inputs of integer operators only;
+the rest of the superset is dropped.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import openvino as ov
+from numpy.typing import NDArray
+
+from calibrate.program import TensorGrid
+from convert.qdq.drop_pairs import drop_pairs
+from convert.qdq.graph import is_integer_weighted
+from convert.source import Source
+from convert.target import Census, Run
+
+PACKAGE, EXTRA = "openvino", "openvino"
+FILE = "model.xml"
+
+KINDS = {"Convolution": "conv", "FullyConnected": "linear", "MatMul": "matmul"}
+NOT_OPERATORS = {"Input", "Output", "Const", "Result", "Parameter"}
+INTEGER = {"u8", "i8"}
+
+
+def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Write ``folder / model.xml`` and ``model.bin``; see ``convert.target``."""
+    onnx = source.onnx()
+    dropped: list[str] = []
+    if source.precision == "int8":
+        dropped = drop_pairs(onnx, lambda quantize, reader: is_integer_weighted(reader))
+    onnx.graph.sort()
+    staged = folder / "model.onnx"
+    ir.save(onnx, staged)
+    model = ov.Core().read_model(staged)
+    for key, value in metadata.items():
+        model.set_rt_info(value, ["edgevit", key])
+    ov.save_model(model, folder / FILE, compress_to_fp16=source.precision == "fp16")
+    staged.unlink()
+    return tuple(dropped)
+
+
+def compiled(folder: Path, threads: int) -> Any:
+    """Compiled for the CPU; float operators stay float32, where the plugin would otherwise choose bfloat16 on some hosts."""
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    return ov.Core().compile_model(folder / FILE, "CPU", settings)
+
+
+def load(folder: Path, threads: int = 1) -> Run:
+    """See ``convert.target``."""
+    request = compiled(folder, threads).create_infer_request()
+
+    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = request.infer({0: x})[0]
+        return logits.copy()  # the request writes its next result into the same memory
+
+    return run
+
+
+def census(folder: Path, asked: Mapping[str, str]) -> Census:
+    """From the execution graph of the CPU plugin on this host."""
+    integer, floats, delivered = Counter[str](), Counter[str](), set[str]()
+    for node in compiled(folder, 1).get_runtime_model().get_ops():
+        info = {key: value.astype(str) for key, value in node.get_rt_info().items()}
+        kind = info["layerType"]
+        if kind in NOT_OPERATORS:
+            continue
+        if kind in KINDS and info["runtimePrecision"] in INTEGER:
+            integer[KINDS[kind]] += 1
+            delivered |= set(info["originalLayersNames"].replace("/WithoutBiases", "").split(","))
+        else:
+            floats[KINDS.get(kind, kind.lower())] += 1
+    missing = tuple(name for name in asked if name not in delivered)
+    return Census(dict(integer), dict(floats), tuple(asked), missing)
+
+
+def grid(folder: Path) -> dict[str, TensorGrid]:
+    """From the constants of each ``(q - zero_point) * scale``.
+
+    Raises ValueError if the FakeQuantize before one covers another range than its scale and zero point say.
+    """
+    grids = {}
+    for node in ov.Core().read_model(folder / FILE).get_ops():
+        if node.get_type_name() != "Multiply" or (quantized := quantized_value(node)) is None:
+            continue
+        scale, zero_point = constant(node, 1), constant(node.input_value(0).get_node(), 1)
+        if quantized.get_type_name() == "Constant":
+            grids[quantized.get_friendly_name()] = TensorGrid(scale, tuple(map(int, zero_point)), axis=0)
+        else:
+            check_range(node.get_friendly_name(), quantized, scale[0], zero_point[0])
+            grids[node.get_friendly_name()] = TensorGrid(scale, (int(zero_point[0]) - 128,))
+    return grids
+
+
+def quantized_value(multiply: Any) -> Any | None:
+    """The int8 Constant or the FakeQuantize whose value ``multiply`` takes off its grid, or None."""
+    subtract = multiply.input_value(0).get_node()
+    if subtract.get_type_name() != "Subtract":
+        return None
+    node = subtract.input_value(0).get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    integer = node.get_type_name() == "FakeQuantize" or node.get_output_element_type(0) == ov.Type.i8
+    return node if integer else None
+
+
+def check_range(name: str, fake_quantize: Any, scale: float, zero_point: float) -> None:
+    low, high = (constant(fake_quantize, index)[0] for index in (1, 2))
+    expected = (-zero_point * scale, (255 - zero_point) * scale)
+    if not np.allclose((low, high), expected, rtol=1e-6, atol=0):
+        raise ValueError(f"{name} is clipped to {low:g}..{high:g}, but its grid says {expected[0]:g}..{expected[1]:g}")
+
+
+def constant(node: Any, index: int) -> tuple[float, ...]:
+    """The values of a constant operand, seen through conversions and reshapes."""
+    source = node.input_value(index).get_node()
+    while source.get_type_name() in ("Convert", "Reshape"):
+        source = source.input_value(0).get_node()
+    return tuple(np.asarray(source.data).reshape(-1).tolist())

@@ -1,0 +1,76 @@
+"""How quantisation looks in ONNX: the nodes of one tensor's grid, and the operators that can run in integers.
+
+ONNX operators QuantizeLinear and DequantizeLinear, opset 21: ``y = saturate(round(x / scale) + zero_point)`` and back.
+"""
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+WEIGHTED = {"Conv", "Gemm", "MatMul"}
+
+
+def quantize_nodes(model: ir.Model) -> list[ir.Node]:
+    return [node for node in model.graph if node.op_type == "QuantizeLinear"]
+
+
+def activation_dequantize_nodes(model: ir.Model) -> list[ir.Node]:
+    """DequantizeLinear nodes that read a QuantizeLinear, in graph order."""
+    return [node for node in model.graph if node.op_type == "DequantizeLinear" and quantize_of(node) is not None]
+
+
+def weight_dequantize_nodes(model: ir.Model) -> list[ir.Node]:
+    """DequantizeLinear nodes that read a constant, in graph order."""
+    return [n for n in model.graph if n.op_type == "DequantizeLinear" and n.inputs[0].is_initializer()]
+
+
+def quantize_of(dequantize: ir.Node) -> ir.Node | None:
+    producer = dequantize.inputs[0].producer()
+    return producer if producer is not None and producer.op_type == "QuantizeLinear" else None
+
+
+def integer_weight(node: ir.Node) -> ir.Node | None:
+    """The DequantizeLinear of the int8 constant that is ``node``'s weight, or None if the weight is float."""
+    if node.op_type not in WEIGHTED:
+        return None
+    producer = node.inputs[1].producer()
+    if producer is None or producer.op_type != "DequantizeLinear" or not producer.inputs[0].is_initializer():
+        return None
+    return producer
+
+
+def integer_input(node: ir.Node, index: int = 0) -> ir.Node | None:
+    """The DequantizeLinear of the quantised activation that ``node`` reads, or None if it reads a float."""
+    producer = node.inputs[index].producer()
+    if producer is None or producer.op_type != "DequantizeLinear" or quantize_of(producer) is None:
+        return None
+    return producer
+
+
+def seen_through_grid(value: ir.Value) -> ir.Node | None:
+    """The node that computes ``value``, before it was put on a grid."""
+    producer = value.producer()
+    while producer is not None and producer.op_type in ("DequantizeLinear", "QuantizeLinear"):
+        producer = producer.inputs[0].producer()
+    return producer
+
+
+def is_integer_weighted(node: ir.Node) -> bool:
+    """Both operands are on a grid, so that an integer kernel can take them."""
+    return integer_weight(node) is not None and integer_input(node) is not None
+
+
+def is_integer_addition(node: ir.Node) -> bool:
+    return node.op_type == "Add" and all(integer_input(node, i) is not None for i in (0, 1))
+
+
+def constant(value: ir.Value) -> NDArray[np.generic]:
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def add_initializer(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+    value.type, value.shape = ir.TensorType(value.const_value.dtype), ir.Shape(array.shape)
+    model.graph.register_initializer(value)
+    return value

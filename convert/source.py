@@ -1,0 +1,88 @@
+"""A program on its way to the targets. Its ONNX form is made once, because two targets start from it."""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import onnx_ir as ir
+import torch
+from torch.export import ExportedProgram
+
+from calibrate.program import QuantizedProgram
+from convert.qdq.name_operators import name_operators
+from convert.qdq.name_tensors import name_tensors
+from convert.qdq.relabel_uint8 import relabel_uint8
+
+OPSET = 21  # the first with 8-bit grids on every operator used here, and with a native Gelu
+INPUT, OUTPUT = "image", "logits"
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class Source:
+    """A float program, or the quantised one, and the precision that the artifact shall have.
+
+    ``precision`` is "int8" exactly for a quantised program.
+    """
+
+    def __init__(self, program: ExportedProgram | QuantizedProgram, precision: Precision) -> None:
+        if isinstance(program, QuantizedProgram) != (precision == "int8"):
+            raise ValueError(f"{type(program).__name__} cannot become {precision}")
+        self.precision = precision
+        self.quantized = program if isinstance(program, QuantizedProgram) else None
+        self.program = program.program if isinstance(program, QuantizedProgram) else program
+
+    @cached_property
+    def exported(self) -> Path:
+        """The ONNX file as torch writes it."""
+        self._folder = tempfile.TemporaryDirectory(prefix="edgevit-")
+        path = Path(self._folder.name) / "program.onnx"
+        with quiet():
+            torch.onnx.export(
+                self.program,
+                (),
+                path,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                external_data=False,
+                verbose=False,
+            )
+        return path
+
+    def onnx(self) -> ir.Model:
+        """A fresh copy with operators and tensors named, activations on the uint8 grid."""
+        model = ir.load(self.exported)
+        if self.quantized is not None:
+            name_tensors(model, self.quantized.nodes)
+            relabel_uint8(model)
+        name_operators(model)
+        drop_traces(model)
+        return model
+
+
+def drop_traces(model: ir.Model) -> None:
+    """Remove the stack traces and graph dumps that the exporter hangs on every node: a third of an INT8 file."""
+    for node in model.graph:
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the exporter's progress prints and deprecation warnings from the user; errors still raise."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

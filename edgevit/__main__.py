@@ -1,0 +1,5 @@
+"""``python -m edgevit``."""
+
+from edgevit.cli.main import main
+
+main()

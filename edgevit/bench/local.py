@@ -1,0 +1,60 @@
+"""This host as a device: what it is, and how much memory an export took on it. Linux and macOS."""
+
+import os
+import platform
+import resource
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TypedDict
+
+MB = 1_000_000
+
+
+class Host(TypedDict):
+    """``cores`` are logical, ``memory_mb`` is physical and in 10^6 bytes, a package that is not installed is None."""
+
+    os: str
+    cpu: str
+    cores: int
+    memory_mb: int
+    python: str
+    packages: dict[str, str | None]
+
+
+def describe_host(packages: Iterable[str]) -> Host:
+    """This host, with the versions of the named distributions."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Host(
+        os=platform.platform(),
+        cpu=cpu_model(),
+        cores=os.cpu_count() or 1,
+        memory_mb=memory // MB,
+        python=platform.python_version(),
+        packages={name: installed_version(name) for name in packages},
+    )
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The model's name where Linux gives it (x86), else what the platform calls its processor."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def installed_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def peak_rss_mb() -> float:
+    """The largest resident set so far, in 10^6 bytes, of this process or of one child that has ended (getrusage(2)).
+
+    The larger of the two and not their sum: on Linux a child's figure starts from its parent's size when it was forked.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(peaks) * unit / MB

@@ -1,0 +1,58 @@
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgevit.bench.local import cpu_model, describe_host, peak_rss_mb
+
+
+def test_host_is_described_and_fits_json():
+    host = describe_host(["numpy", "no-such-distribution"])
+    assert json.loads(json.dumps(host)) == host
+    assert host["packages"] == {"numpy": version("numpy"), "no-such-distribution": None}
+    assert host["python"] == platform.python_version()
+    assert host["cores"] == os.cpu_count()
+    assert host["os"]
+    assert host["cpu"]
+    assert 256 < host["memory_mb"] < 100_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/meminfo")
+def test_memory_is_in_megabytes():
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kib = int(next(line for line in lines if line.startswith("MemTotal:")).split()[1])
+    assert describe_host([])["memory_mb"] == pytest.approx(kib * 1024 / 1e6, rel=0.01)
+
+
+def test_cpu_model_is_read_from_cpuinfo(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Fast: CPU 9\nprocessor\t: 1\nmodel name\t: Fast: CPU 9\n")
+    assert cpu_model(cpuinfo) == "Fast: CPU 9"
+
+
+def test_cpu_model_falls_back_to_the_platform(tmp_path):
+    arm = tmp_path / "cpuinfo"
+    arm.write_text("processor\t: 0\nCPU implementer\t: 0x41\n")
+    expected = platform.processor() or platform.machine()
+    assert cpu_model(arm) == cpu_model(tmp_path / "absent") == expected != ""
+
+
+def test_peak_rises_with_what_was_touched_and_stays():
+    before = peak_rss_mb()
+    size_mb = int(before) + 50
+    block = np.ones(size_mb * 125_000)
+    assert peak_rss_mb() > max(before, block.nbytes / 1e6)
+    del block
+    assert size_mb < peak_rss_mb() < 3 * before + 200
+
+
+def test_peak_counts_a_child_that_has_ended():
+    size_mb = int(peak_rss_mb()) + 60
+    subprocess.run([sys.executable, "-c", f"x = b'x' * {size_mb * 1_000_000}"], check=True)
+    assert peak_rss_mb() > size_mb
