@@ -1,14 +1,15 @@
 """The one quantised program, and the name and grid of every quantised tensor in it.
 
 Tensors are named after the operator they belong to, so that any artifact lowered from the program can be
-compared with it tensor by tensor: ``<operator>.weight``; ``<operator>.output`` for what a quantised operator produces
-(after its ReLU); ``<operator>.input`` for a tensor that only reaches quantised operators.
+compared with it tensor by tensor: ``<operator>.weight``; ``<operator>.output`` for what an operator produces, after
+the ReLU that belongs to it; ``<operator>.input``, after the first that reads it, for any other tensor.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torchao.quantization.pt2e  # noqa: F401 - registers the quantized_decomposed operators
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
@@ -17,7 +18,7 @@ decomposed = torch.ops.quantized_decomposed
 QUANTIZE = decomposed.quantize_per_tensor.default
 DEQUANTIZE = decomposed.dequantize_per_tensor.default
 DEQUANTIZE_WEIGHT = decomposed.dequantize_per_channel.default
-RELU = torch.ops.aten.relu.default
+RELUS = {torch.ops.aten.relu.default, torch.ops.aten.relu_.default}
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,15 @@ class QuantizedProgram:
     """What calibration hands to every target."""
 
     program: ExportedProgram
+    module: GraphModule  # the same graph before its last capture, which fixed the batch size
     tensors: dict[str, TensorGrid]  # by tensor name
     nodes: dict[str, str]  # name of an activation's quantize node in ``program`` → tensor name
     asked: dict[str, str]  # name of a quantised operator → its kind
 
     def run(self, x: Tensor) -> Tensor:
-        """``[B, 3, S, S]`` → logits ``[B, classes]``, for the batch size it was exported with."""
+        """``[B, 3, S, S]`` → logits ``[B, classes]``, for any B."""
         with torch.no_grad():
-            logits: Tensor = self.program.module()(x)
+            logits: Tensor = self.module(x)
             return logits
 
 
@@ -86,7 +88,7 @@ def name_activations(converted: GraphModule, operators: dict[Node, str]) -> list
         else:
             assert consumer is not None, f"{node} quantises a tensor that belongs to no operator"
             name = f"{operators[consumer]}.input"
-        named.append((name, TensorGrid((scale_of(node),), (zero_point_of(node),))))
+        named.append((name, grid_of(node)))
     return named
 
 
@@ -95,13 +97,14 @@ def quantize_nodes(graph: Graph) -> list[Node]:
 
 
 def producer_of(quantize: Node) -> Node:
-    """The node whose value is quantised, seen through a ReLU."""
+    """The node whose value is quantised, seen through a ReLU that is all that reads it."""
     value = quantize.args[0]
     assert isinstance(value, Node)
-    if value.target is RELU:
-        value = value.args[0]
-        assert isinstance(value, Node)
-    return value
+    if value.target not in RELUS:
+        return value
+    producer = value.args[0]
+    assert isinstance(producer, Node)
+    return producer if len(producer.users) == 1 else value
 
 
 def consumer_of(quantize: Node, operators: dict[Node, str]) -> Node | None:
@@ -110,13 +113,8 @@ def consumer_of(quantize: Node, operators: dict[Node, str]) -> Node | None:
     return next((node for node in operators if node in readers), None)
 
 
-def scale_of(quantize: Node) -> float:
-    scale = quantize.args[1]
+def grid_of(quantize: Node) -> TensorGrid:
+    scale, zero_point = quantize.args[1:3]
     assert isinstance(scale, float)
-    return scale
-
-
-def zero_point_of(quantize: Node) -> int:
-    zero_point = quantize.args[2]
     assert isinstance(zero_point, int)
-    return zero_point
+    return TensorGrid((scale,), (zero_point,))

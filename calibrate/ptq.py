@@ -5,13 +5,15 @@ the observers' grids become quantize/dequantize nodes. Nothing is random: one li
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from calibrate.program import QuantizedProgram, name_activations, name_weights, quantize_nodes, scale_of
+from calibrate.program import QuantizedProgram, grid_of, name_activations, name_weights, quantize_nodes
 from calibrate.quantizer import OPERATOR_META, RecipeQuantizer, operators
 from calibrate.recipe import Recipe
 from edgevit.errors import InputError
@@ -20,32 +22,51 @@ from edgevit.errors import InputError
 def calibrate(model: nn.Module, recipe: Recipe, batches: Iterable[Tensor], example: Tensor) -> QuantizedProgram:
     """Quantise ``model`` ([B, 3, S, S] → [B, classes], folded, in eval mode) with the ranges that ``batches`` show.
 
-    ``example`` fixes the shape of the program. Raises InputError if a rule of the recipe names no operator of the model,
-    or if an activation is not finite.
+    ``example`` fixes the shape of the program. Raises InputError if a rule of the recipe names no operator of the
+    model, if the model uses one layer twice, if there is no image, or if an activation is not finite.
     """
     captured = torch.export.export(model, (example,)).module(check_guards=False)
-    unused = recipe.unused(op.name for op in operators(captured.graph))
-    if unused:
-        raise InputError(f"the recipe's rule {unused[0].operators!r} names no operator of this model: correct it")
+    check_names([op.name for op in operators(captured.graph)], recipe)
     quantizer = RecipeQuantizer(recipe)
     prepared = prepare_pt2e(captured, quantizer)
-    with torch.no_grad():
-        for batch in batches:
-            if not prepared(batch).isfinite().all():
-                raise InputError("the model's output on a calibration image is not finite: check its weights")
+    observe(prepared, batches)
     return convert(prepared, quantizer, example)
 
 
-def convert(prepared: torch.fx.GraphModule, quantizer: RecipeQuantizer, example: Tensor) -> QuantizedProgram:
+def check_names(names: list[str], recipe: Recipe) -> None:
+    """A name stands for one operator, and a rule for at least one name."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"the model uses {twice[0]!r} more than once: give each use a layer of its own")
+    unused = recipe.unused(names)
+    if unused:
+        raise InputError(f"the recipe's rule {unused[0].operators!r} names no operator of this model: correct it")
+
+
+def observe(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
+    images = 0
+    with torch.no_grad():
+        for batch in batches:
+            images += len(batch)
+            if not prepared(batch).isfinite().all():
+                raise InputError("the model's output on a calibration image is not finite: check its weights")
+    if images == 0:
+        raise InputError("there is no image to calibrate with: give at least one")
+
+
+def convert(prepared: GraphModule, quantizer: RecipeQuantizer, example: Tensor) -> QuantizedProgram:
     """Observers → quantize and dequantize nodes, captured again as a program with tensors that have names."""
     converted = convert_pt2e(prepared)
     named = {node: node.meta[OPERATOR_META] for node in converted.graph.nodes if OPERATOR_META in node.meta}
     tensors = name_weights(converted, named)
     activations = name_activations(converted, named)
     tensors |= dict(activations)
+    for name, grid in tensors.items():
+        if not all(map(math.isfinite, grid.scale)):
+            raise InputError(f"the values of {name} are not finite: check the model's weights")
     program = torch.export.export(converted, (example,))
     nodes = {}
     for node, (name, grid) in zip(quantize_nodes(program.graph), activations, strict=True):
-        assert math.isclose(scale_of(node), grid.scale[0]), f"{name} changed its place during export"
+        assert grid_of(node) == grid, f"{name} changed its place during export"
         nodes[node.name] = name
-    return QuantizedProgram(program, tensors, nodes, {op.name: op.kind for op in quantizer.asked})
+    return QuantizedProgram(program, converted, tensors, nodes, {op.name: op.kind for op in quantizer.asked})

@@ -4,7 +4,8 @@ An operator is named by the module that holds its weight (``blocks1.0.ffn0.m.pw1
 that takes its result is ``<that name>.residual``. The first rule whose pattern matches decides.
 
 The grid itself is not a choice, because every target must be able to represent it (DESIGN.md, "The one
-quantised program"): weights int8, symmetric, one scale an output channel; activations 8-bit, affine, one scale a tensor.
+quantised program"): weights int8, symmetric, one scale an output
+channel; activations 8-bit, affine, one scale a tensor.
 """
 
 from collections.abc import Iterable

@@ -18,10 +18,17 @@ import onnxruntime as ort
 
 from calibrate.program import TensorGrid
 from convert.qdq.drop_pairs import drop_pairs
-from convert.qdq.graph import constant, is_integer_addition, is_integer_weighted, quantize_nodes, weight_dequantize_nodes
+from convert.qdq.graph import (
+    constant,
+    is_integer_addition,
+    is_integer_weighted,
+    operand,
+    quantize_nodes,
+    weight_dequantize_nodes,
+)
 from convert.qdq.integer_bias import integer_bias
 from convert.source import INPUT, Source
-from convert.target import Census, Run
+from convert.target import Census, Run, readable
 
 PACKAGE, EXTRA = "onnxruntime", None
 FILE = "model.onnx"
@@ -48,9 +55,9 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
 
 def keeps(quantize: ir.Node, reader: ir.Node) -> bool:
     """Whether ONNX Runtime has an integer kernel that starts or ends with the pair between these nodes."""
-    producer = quantize.inputs[0].producer()
+    producer = operand(quantize, 0).producer()
     if producer is not None and producer.op_type == "Relu":
-        producer = producer.inputs[0].producer()
+        producer = operand(producer, 0).producer()
     ends = producer is not None and producer.op_type in ("Conv", "Add") and is_integer(producer)
     return ends or is_integer(reader)
 
@@ -63,7 +70,8 @@ def half(model: ir.Model) -> ir.Model:
     """Weights and arithmetic in float16, input and output in float32 (onnxruntime's own converter)."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    return ir.from_proto(convert_float_to_float16(ir.to_proto(model), keep_io_types=True))
+    converted: ir.Model = ir.from_proto(convert_float_to_float16(ir.to_proto(model), keep_io_types=True))
+    return converted
 
 
 def session(path: Path, threads: int, optimized: Path | None = None) -> ort.InferenceSession:
@@ -77,7 +85,8 @@ def session(path: Path, threads: int, optimized: Path | None = None) -> ort.Infe
 
 def load(folder: Path, threads: int = 1) -> Run:
     """See ``convert.target``."""
-    runtime = session(folder / FILE, threads)
+    with readable(folder / FILE):
+        runtime = session(folder / FILE, threads)
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = runtime.run(None, {INPUT: x})[0]
@@ -88,7 +97,7 @@ def load(folder: Path, threads: int = 1) -> Run:
 
 def census(folder: Path, asked: Mapping[str, str]) -> Census:
     """From the graph that ONNX Runtime runs after its own optimisation on this host."""
-    with tempfile.TemporaryDirectory(prefix="edgevit-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="edgevit-") as scratch, readable(folder / FILE):
         optimized = Path(scratch) / "optimized.onnx"
         session(folder / FILE, 1, optimized)
         model = ir.load(optimized)
@@ -104,26 +113,32 @@ def census(folder: Path, asked: Mapping[str, str]) -> Census:
 
 
 def operator_names(node: ir.Node) -> set[str]:
-    """The operator that an integer node computes: its constants keep their names through every fusion."""
+    """The operator that an integer node computes.
+
+    An addition keeps its name through every fusion; the others do not, but their weights' scales do.
+    """
     if node.op_type == "QLinearAdd":
-        return {str(node.inputs[6].name).removesuffix(".output.scale")}
+        return {str(node.name)}
     names = {str(value.name) for value in node.inputs if value is not None}
     return {name.removesuffix(".weight.scale") for name in names if name.endswith(".weight.scale")}
 
 
 def grid(folder: Path) -> dict[str, TensorGrid]:
     """Read from the initializers; uint8 zero points are moved back to the int8 grid."""
-    model = ir.load(folder / FILE)
     grids = {}
-    for node in quantize_nodes(model):
-        name = str(node.outputs[0].name).removesuffix(".quantized")
-        grids[name] = read_grid(node, offset=128, axis=None)
-    for node in weight_dequantize_nodes(model):
-        if constant(node.inputs[0]).dtype == np.int8:
-            grids[str(node.inputs[0].name)] = read_grid(node, offset=0, axis=0)
+    with readable(folder / FILE):
+        model = ir.load(folder / FILE)
+        if not model.graph.outputs:
+            raise ValueError("an empty file is a valid protobuf, but no model")
+        for node in quantize_nodes(model):
+            name = str(node.outputs[0].name).removesuffix(".quantized")
+            grids[name] = read_grid(node, offset=128, axis=None)
+        for node in weight_dequantize_nodes(model):
+            if constant(operand(node, 0)).dtype == np.int8:
+                grids[str(operand(node, 0).name)] = read_grid(node, offset=0, axis=0)
     return grids
 
 
 def read_grid(node: ir.Node, offset: int, axis: int | None) -> TensorGrid:
-    scale, zero_point = (constant(value).reshape(-1) for value in node.inputs[1:3])
+    scale, zero_point = (constant(operand(node, index)).reshape(-1) for index in (1, 2))
     return TensorGrid(tuple(scale.tolist()), tuple(int(z) - offset for z in zero_point), axis)

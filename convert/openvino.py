@@ -1,9 +1,10 @@
 """OpenVINO IR, read from the QDQ ONNX form of the quantised program.
 
-Its CPU plugin fuses a requantisation into the operator before it and wants grids on the inputs of integer operators only;
-the rest of the superset is dropped.
+Its CPU plugin fuses a requantisation into the operator before it and wants grids on the inputs of integer operators
+only; the rest of the superset is dropped.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +12,19 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import openvino as ov
 from numpy.typing import NDArray
 
-from calibrate.program import TensorGrid
-from convert.qdq.drop_pairs import drop_pairs
-from convert.qdq.graph import is_integer_weighted
-from convert.source import Source
-from convert.target import Census, Run
+# OpenVINO reports its own import to its vendor and keeps an identity under the home folder; its documented opt-out does
+# both once more. Where its telemetry package cannot be imported, it takes its own stub, which does neither.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino as ov  # noqa: E402
+
+from calibrate.program import TensorGrid  # noqa: E402
+from convert.qdq.drop_pairs import drop_pairs  # noqa: E402
+from convert.qdq.graph import is_integer_weighted  # noqa: E402
+from convert.source import Source  # noqa: E402
+from convert.target import Census, Run, readable  # noqa: E402
+from edgevit.errors import ClaimError  # noqa: E402
 
 PACKAGE, EXTRA = "openvino", "openvino"
 FILE = "model.xml"
@@ -46,9 +52,10 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
 
 
 def compiled(folder: Path, threads: int) -> Any:
-    """Compiled for the CPU; float operators stay float32, where the plugin would otherwise choose bfloat16 on some hosts."""
+    """Compiled for the CPU; float operators stay float32, where the plugin would take bfloat16 on some hosts."""
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    return ov.Core().compile_model(folder / FILE, "CPU", settings)
+    with readable(folder / FILE):
+        return ov.Core().compile_model(folder / FILE, "CPU", settings)
 
 
 def load(folder: Path, threads: int = 1) -> Run:
@@ -82,18 +89,19 @@ def census(folder: Path, asked: Mapping[str, str]) -> Census:
 def grid(folder: Path) -> dict[str, TensorGrid]:
     """From the constants of each ``(q - zero_point) * scale``.
 
-    Raises ValueError if the FakeQuantize before one covers another range than its scale and zero point say.
+    Raises ClaimError if the FakeQuantize before one covers another range than its scale and zero point say.
     """
     grids = {}
-    for node in ov.Core().read_model(folder / FILE).get_ops():
-        if node.get_type_name() != "Multiply" or (quantized := quantized_value(node)) is None:
-            continue
-        scale, zero_point = constant(node, 1), constant(node.input_value(0).get_node(), 1)
-        if quantized.get_type_name() == "Constant":
-            grids[quantized.get_friendly_name()] = TensorGrid(scale, tuple(map(int, zero_point)), axis=0)
-        else:
-            check_range(node.get_friendly_name(), quantized, scale[0], zero_point[0])
-            grids[node.get_friendly_name()] = TensorGrid(scale, (int(zero_point[0]) - 128,))
+    with readable(folder / FILE):
+        for node in ov.Core().read_model(folder / FILE).get_ops():
+            if node.get_type_name() != "Multiply" or (quantized := quantized_value(node)) is None:
+                continue
+            scale, zero_point = constant(node, 1), constant(node.input_value(0).get_node(), 1)
+            if quantized.get_type_name() == "Constant":
+                grids[quantized.get_friendly_name()] = TensorGrid(scale, tuple(map(int, zero_point)), axis=0)
+            else:
+                check_range(node.get_friendly_name(), quantized, scale[0], zero_point[0])
+                grids[node.get_friendly_name()] = TensorGrid(scale, (int(zero_point[0]) - 128,))
     return grids
 
 
@@ -110,10 +118,11 @@ def quantized_value(multiply: Any) -> Any | None:
 
 
 def check_range(name: str, fake_quantize: Any, scale: float, zero_point: float) -> None:
-    low, high = (constant(fake_quantize, index)[0] for index in (1, 2))
-    expected = (-zero_point * scale, (255 - zero_point) * scale)
-    if not np.allclose((low, high), expected, rtol=1e-6, atol=0):
-        raise ValueError(f"{name} is clipped to {low:g}..{high:g}, but its grid says {expected[0]:g}..{expected[1]:g}")
+    """``fake_quantize`` takes the reals that the grid covers to 0..255."""
+    found = [constant(fake_quantize, index)[0] for index in (1, 2, 3, 4)]
+    expected = [-zero_point * scale, (255 - zero_point) * scale, 0, 255]
+    if not np.allclose(found, expected, rtol=1e-6, atol=0):
+        raise ClaimError(f"{name} is clipped to {found}, but its grid says {expected}: export it again")
 
 
 def constant(node: Any, index: int) -> tuple[float, ...]:

@@ -18,16 +18,19 @@ from calibrate.program import QuantizedProgram
 from convert.qdq.name_operators import name_operators
 from convert.qdq.name_tensors import name_tensors
 from convert.qdq.relabel_uint8 import relabel_uint8
+from edgevit.errors import InputError
 
 OPSET = 21  # the first with 8-bit grids on every operator used here, and with a native Gelu
 INPUT, OUTPUT = "image", "logits"
+MAX_HALF = torch.finfo(torch.float16).max
 Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Source:
     """A float program, or the quantised one, and the precision that the artifact shall have.
 
-    ``precision`` is "int8" exactly for a quantised program.
+    ``precision`` is "int8" exactly for a quantised program. Raises InputError if a weight does not fit float16 where
+    that is asked: converters would clip it without a word.
     """
 
     def __init__(self, program: ExportedProgram | QuantizedProgram, precision: Precision) -> None:
@@ -36,6 +39,8 @@ class Source:
         self.precision = precision
         self.quantized = program if isinstance(program, QuantizedProgram) else None
         self.program = program.program if isinstance(program, QuantizedProgram) else program
+        if precision == "fp16":
+            check_half_range(self.program)
 
     @cached_property
     def exported(self) -> Path:
@@ -65,6 +70,12 @@ class Source:
         name_operators(model)
         drop_traces(model)
         return model
+
+
+def check_half_range(program: ExportedProgram) -> None:
+    for name, weight in program.state_dict.items():
+        if weight.is_floating_point() and weight.abs().max() > MAX_HALF:
+            raise InputError(f"{name} reaches beyond {MAX_HALF:g}, the end of float16: export fp32 or int8")
 
 
 def drop_traces(model: ir.Model) -> None:

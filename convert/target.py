@@ -5,18 +5,19 @@
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.program import TensorGrid
 from convert.source import Source
-from edgevit.errors import InputError, MissingError
+from edgevit.errors import ClaimError, InputError, MissingError
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -58,14 +59,33 @@ TARGETS = {"onnx": "convert.onnx", "openvino": "convert.openvino"}
 
 
 def target(name: str) -> Target:
-    """The target called ``name``. Raises InputError for an unknown one, MissingError if its runtime is not installed."""
+    """The target called ``name``.
+
+    Raises InputError for an unknown one, MissingError if its runtime is not installed.
+    """
     if name not in TARGETS:
         raise InputError(f"there is no target {name!r}: choose from {', '.join(TARGETS)}, all")
     if not installed(name):
-        raise MissingError(f"target {name} needs a package that is not installed: pip install 'edgevit[{name}]'")
-    return importlib.import_module(TARGETS[name])  # type: ignore[return-value]
+        raise MissingError(f"target {name} needs {runtime(name)}, which is not installed: pip install 'edgevit[all]'")
+    return cast(Target, importlib.import_module(TARGETS[name]))
 
 
 def installed(name: str) -> bool:
-    """Whether the runtime of a target can be imported; its package has the same name, but for ONNX Runtime's."""
-    return find_spec({"onnx": "onnxruntime"}.get(name, name)) is not None
+    """Whether the runtime of a target can be imported."""
+    return find_spec(runtime(name)) is not None
+
+
+def runtime(name: str) -> str:
+    """The import package of a target's runtime: the target's own name, but for ONNX Runtime."""
+    return {"onnx": "onnxruntime"}.get(name, name)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Opening or reading an artifact: whatever its runtime raises, a type a cause, becomes one ClaimError."""
+    try:
+        yield
+    except ClaimError:
+        raise
+    except Exception as error:
+        raise ClaimError(f"{path} is missing or damaged, or a file beside it is: export it again") from error

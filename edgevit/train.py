@@ -1,14 +1,15 @@
 """Training from scratch or from given weights: AdamW, cosine, label smoothing, crops and flips, EMA.
 
-The recipe is EfficientViT's (arXiv 2305.07027, section 4.1) cut down to what one CPU does in an hour. One seed gives one result
-on one machine, interrupted or not: every random choice is a function of the seed, the epoch and the image.
+The recipe is EfficientViT's (arXiv 2305.07027, section 4.1) cut down to what one CPU does in an hour. One seed gives
+one result on one machine with one number of threads, interrupted or not: every random choice is a function of the
+seed, the epoch and the image.
 """
 
 import copy
+import hashlib
 import json
 import math
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,21 +19,27 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgevit.errors import InputError
-from edgevit.images import INTERPOLATIONS, ImageSet, Preprocess
+from edgevit.images import INTERPOLATIONS, ImageSet, Preprocess, printable
+from edgevit.metrics import Z95
+from edgevit.models import weights
 
 CHECKPOINT = "checkpoint.safetensors"
+HELD_OUT = 10  # one image in so many of a set without splits
+BATCH = 50  # images scored at once
+
+Advance = Callable[[int], None]  # told how many images are done since it was last called
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides a training result, given the model and the images."""
 
-    epochs: int = 8
+    epochs: int = 4
     batch: int = 64
     lr: float = 1e-3  # at its peak, after the warm-up
     weight_decay: float = 0.025
@@ -41,6 +48,17 @@ class Recipe:
     ema: float = 0.998
     crop_area: float = 0.75  # the smallest part of the image that a crop may keep
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """Labelled images to train on, and others to score."""
+
+    train: ImageSet
+    test: ImageSet
+    scored_on: str  # which images ``test`` is, in words
+    classes: int
+    preprocess: Preprocess  # of scoring; training crops at random
 
 
 @dataclass(frozen=True)
@@ -55,65 +73,157 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Progress after one epoch; ``top1`` is the averaged model's on the test images, in percent."""
+    """Progress after one epoch, counted from 0; ``top1`` is the averaged model's on the test images, in percent."""
 
     epoch: int
     loss: float
     top1: float
 
 
-def train(
-    model: nn.Module,
-    recipe: Recipe,
-    images: ImageSet,
-    test: ImageSet,
-    preprocess: Preprocess,
-    out: Path,
-    report: Callable[[Step | Epoch], None],
-) -> tuple[nn.Module, float]:
-    """Train ``model`` in place; returns the averaged (EMA) model and its top-1 on ``test`` in percent.
+@dataclass(frozen=True)
+class Score:
+    """How many of ``images`` a model got right."""
 
-    After every epoch the whole state goes to ``out / CHECKPOINT``; if that file is there, training goes on from it.
-    Raises InputError if it belongs to another recipe.
+    images: int
+    correct: int
+
+    @property
+    def top1(self) -> float:
+        """In percent."""
+        return 100 * self.correct / self.images
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """Wilson's score interval for ``top1``, 95 %, in percent.
+
+        E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927) 209-212.
+        """
+        n, p = self.images, self.correct / self.images
+        centre = p + Z95**2 / (2 * n)
+        half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
+        low, high = ((centre + side * half) / (1 + Z95**2 / n) for side in (-1, 1))
+        return 100 * max(0.0, low), 100 * min(1.0, high)
+
+
+def prepare(images: ImageSet, recipe: Recipe, image_size: int) -> Data:
+    """Divide labelled ``images``: a set without splits is scored on a seeded tenth of itself.
+
+    Raises InputError if there is nothing to train on or to score.
     """
+    shown, labels = printable(images.source), images.labels()
+    if labels is None:
+        raise InputError(
+            f"the images in {shown} have no labels: put them into class folders or list them in labels.csv"
+        )
+    if images.splits and "train" not in images.splits:
+        raise InputError(f"the {shown} images are for calibrating and scoring: give --data a folder to train on")
+    train, test, scored_on = parts(images, recipe.seed)
+    if len(train) % recipe.batch == 1 or recipe.batch == 1:
+        raise InputError(
+            f"{len(train):,} training images in batches of {recipe.batch} leave a batch of one image, which has no "
+            f"statistics: choose another --batch"
+        )
+    classes = len(images.classes) if images.classes else int(labels.max()) + 1
+    if not 2 <= classes <= len(images):
+        raise InputError(
+            f"{shown} has {len(images):,} images of {classes:,} classes: number the classes from 0, 2 or more"
+        )
+    # Sets with splits are of small square images, whose margin is part of what they show.
+    preprocess = Preprocess(image_size, image_size) if images.splits else Preprocess.imagenet(image_size)
+    return Data(train, test, scored_on, classes, preprocess)
+
+
+def parts(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet, str]:
+    """The images to train on, those to score, and which the latter are. Raises InputError if there are too few."""
+    if images.splits:
+        return images.split("train"), images.split("test"), "the test split"
+    held = math.ceil(len(images) / HELD_OUT)
+    if held == len(images):
+        raise InputError(f"{printable(images.source)} holds one image: training takes more")
+    order = np.random.default_rng(seed).permutation(len(images))
+    scored_on = f"one in {HELD_OUT} images, held out by seed {seed}"
+    return images.take(np.sort(order[held:])), images.take(np.sort(order[:held])), scored_on
+
+
+def check(images: ImageSet, advance: Advance) -> str:
+    """Decode every image; returns the SHA-256 over their digests and labels.
+
+    Raises BadImageError for an unusable one.
+    """
+    digest = hashlib.sha256()
+    for item in images.items:
+        digest.update(f"{item.check()} {item.label}\n".encode())
+        advance(1)
+    return digest.hexdigest()
+
+
+def train(
+    model: nn.Module, recipe: Recipe, data: Data, sha256: str, out: Path, report: Callable[[Step | Epoch], None]
+) -> tuple[nn.Module, list[Epoch]]:
+    """Train ``model`` in place; returns the averaged (EMA) model, and what each epoch came to.
+
+    ``sha256`` is that of the images to train on, as ``check`` returns it. After every epoch the whole state goes to
+    ``out / CHECKPOINT``; if that file is there, training goes on from it. An epoch whose scoring was interrupted is
+    not in the list. Raises InputError if the checkpoint is of another training, or the training diverges.
+    """
+    setting = {"images": sha256, "preprocess": asdict(data.preprocess), "model": sha256_of_state(model)}
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = State(model, recipe, steps_per_epoch=math.ceil(len(images) / recipe.batch))
-    state.resume(out / CHECKPOINT)
-    top1 = math.nan
+    state = State(model, recipe, math.ceil(len(data.train) / recipe.batch), setting)
+    path = out / CHECKPOINT
+    if path.exists():
+        state.resume(path)
+    else:
+        state.save(path)  # finds out now, not in an hour, whether it can be written
     for epoch in range(state.epoch, recipe.epochs):
         losses = []
-        for step, (x, labels) in enumerate(augmented_batches(images, recipe, preprocess, epoch)):
+        for step, (x, labels) in enumerate(augmented_batches(data.train, recipe, data.preprocess, epoch)):
             losses.append(state.step(x, labels))
             report(Step(epoch, step, state.steps_per_epoch, losses[-1]))
-        state.save(out / CHECKPOINT)
-        top1 = accuracy(state.average, test, preprocess)
-        report(Epoch(epoch, float(np.mean(losses)), top1))
-    if math.isnan(top1):
-        top1 = accuracy(state.average, test, preprocess)
-    return state.average, top1
+        state.save(path)  # before scoring, which takes a while
+        top1 = score(state.average, data.test, data.preprocess).top1
+        state.history.append(Epoch(epoch, float(np.mean(losses)), top1))
+        state.save(path)
+        report(state.history[-1])
+    return state.average, state.history
+
+
+def ship(
+    model: nn.Module, data: Data, path: Path, metadata: Mapping[str, str], advance: Advance = lambda count: None
+) -> Score:
+    """Write ``model`` as float16 to ``path``, with what those rounded weights score as ``top1`` in its metadata."""
+    shipped = copy.deepcopy(model).half().float().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    result = score(shipped, data.test, data.preprocess, advance)
+    weights.save(path, shipped, {**metadata, "top1": f"{result.top1:.2f}"})
+    return result
 
 
 class State:
     """The model being trained, its running average and its optimiser: all that a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, steps_per_epoch: int) -> None:
-        self.model, self.recipe, self.steps_per_epoch = model, recipe, steps_per_epoch
+    def __init__(self, model: nn.Module, recipe: Recipe, steps_per_epoch: int, setting: Mapping[str, object]) -> None:
+        self.model, self.recipe, self.steps_per_epoch, self.setting = model, recipe, steps_per_epoch, setting
         self.average = copy.deepcopy(model).eval()
         self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr)
         self.steps = 0
+        self.history: list[Epoch] = []
 
     @property
     def epoch(self) -> int:
         return self.steps // self.steps_per_epoch
 
     def step(self, x: Tensor, labels: Tensor) -> float:
-        """One optimiser step on ``x`` [B, 3, S, S] and ``labels`` [B]; returns the loss before it."""
+        """One optimiser step on ``x`` [B, 3, S, S] and ``labels`` [B]; returns the loss before it.
+
+        Raises InputError if that is not finite.
+        """
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         loss = F.cross_entropy(self.model(x), labels, label_smoothing=self.recipe.smoothing)
+        if not loss.isfinite():
+            raise InputError(f"the loss is {loss.item()} after {self.steps:,} steps: train with a lower --lr")
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.steps += 1
         self.update_average()
@@ -145,20 +255,34 @@ class State:
         tensors |= {f"average/{k}": v for k, v in self.average.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{k}": v for k, v in values.items()}
-        partial = path.with_suffix(".partial")
         contiguous = {key: value.contiguous() for key, value in tensors.items()}
-        save_file(contiguous, partial, {"recipe": self.identity(), "steps": str(self.steps)})
-        os.replace(partial, path)
+        history = json.dumps([asdict(epoch) for epoch in self.history])
+        partial = path.with_suffix(".partial")
+        try:
+            partial.write_bytes(
+                save(contiguous, {"recipe": self.identity(), "steps": str(self.steps), "history": history})
+            )
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def resume(self, path: Path) -> None:
-        """Take up the checkpoint at ``path`` if there is one. Raises InputError if it is another recipe's."""
-        if not path.exists():
-            return
-        with safe_open(path, "pt") as file:
-            if file.metadata()["recipe"] != self.identity():
-                raise InputError(f"{path} was written by another recipe or data set: train into another --out")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-            self.steps = int(file.metadata()["steps"])
+        """Take up the checkpoint at ``path``. Raises InputError if it is damaged or of another training."""
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata()
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            recorded, mine = json.loads(metadata["recipe"]), json.loads(self.identity())
+            self.steps = int(metadata["steps"])
+            self.history = [Epoch(**epoch) for epoch in json.loads(metadata.get("history", "[]"))]
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}): train into another --out") from None
+        differing = [key for key in recorded if recorded[key] != mine.get(key)]  # an early one records the recipe alone
+        if differing or shapes(without_prefix(tensors, "model/")) != shapes(self.model.state_dict()):
+            what = ", ".join(differing) or "model"
+            raise InputError(
+                f"{path} was written with another {what}: give the same again, or train into another --out"
+            )
         self.model.load_state_dict(without_prefix(tensors, "model/"))
         self.average.load_state_dict(without_prefix(tensors, "average/"))
         state: dict[int, dict[str, Tensor]] = {}
@@ -169,8 +293,21 @@ class State:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def identity(self) -> str:
-        """What must be equal for a checkpoint to be gone on from."""
-        return json.dumps(asdict(self.recipe) | {"steps_per_epoch": self.steps_per_epoch}, sort_keys=True)
+        """What must be equal for a checkpoint to be gone on from, as JSON."""
+        what = asdict(self.recipe) | {"steps_per_epoch": self.steps_per_epoch, **self.setting}
+        return json.dumps(what, sort_keys=True)
+
+
+def sha256_of_state(model: nn.Module) -> str:
+    """Over the names and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        digest.update(key.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in tensors.items()}
 
 
 def without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -185,7 +322,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def augment(image: Image.Image, preprocess: Preprocess, area: float, random: np.random.Generator) -> NDArray[np.float32]:
+def augment(
+    image: Image.Image, preprocess: Preprocess, area: float, random: np.random.Generator
+) -> NDArray[np.float32]:
     """A random square crop that keeps at least ``area`` of the image, flipped half the time. ``[3, S, S]``."""
     side = min(image.size) * math.sqrt(random.uniform(area, 1))
     left, top = random.uniform(0, image.width - side), random.uniform(0, image.height - side)
@@ -210,7 +349,8 @@ def augmented_batches(
     def make(start: int) -> tuple[Tensor, Tensor]:
         chosen = order[start : start + recipe.batch]
         pixels = [
-            augment(images.items[i].image(), preprocess, recipe.crop_area, np.random.default_rng(seeds[i])) for i in chosen
+            augment(images.items[i].image(), preprocess, recipe.crop_area, np.random.default_rng(seeds[i]))
+            for i in chosen
         ]
         x = torch.from_numpy(np.stack(pixels)).contiguous(memory_format=torch.channels_last)
         return x, torch.from_numpy(labels[chosen])
@@ -226,12 +366,21 @@ def augmented_batches(
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: ImageSet, preprocess: Preprocess, batch: int = 50) -> NDArray[np.float32]:
+def predict(
+    model: nn.Module, images: ImageSet, preprocess: Preprocess, advance: Advance = lambda count: None
+) -> NDArray[np.float32]:
     """``[len(images), classes]`` logits in evaluation mode."""
     model.eval()
-    return np.concatenate([model(torch.from_numpy(x)).numpy() for x in images.batches(preprocess, batch)])
+    logits = []
+    for x in images.batches(preprocess, BATCH):
+        logits.append(model(torch.from_numpy(x)).numpy())
+        advance(len(x))
+    return np.concatenate(logits)
 
 
-def accuracy(model: nn.Module, images: ImageSet, preprocess: Preprocess) -> float:
-    """Top-1 of labelled images in percent."""
-    return float((predict(model, images, preprocess).argmax(1) == images.labels()).mean() * 100)
+def score(model: nn.Module, images: ImageSet, preprocess: Preprocess, advance: Advance = lambda count: None) -> Score:
+    """Of labelled images, how many ``model`` gives their label. Raises InputError if its logits are not finite."""
+    logits = predict(model, images, preprocess, advance)
+    if not np.isfinite(logits).all():
+        raise InputError("the model's logits are NaN or infinite: take other weights")
+    return Score(len(images), int((logits.argmax(1) == images.labels()).sum()))

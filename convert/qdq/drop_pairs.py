@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from convert.qdq.graph import activation_dequantize_nodes, quantize_of
+from convert.qdq.graph import activation_dequantize_nodes, operand, quantize_of
 
 Keeps = Callable[[ir.Node, ir.Node], bool]
 
@@ -17,13 +17,14 @@ Keeps = Callable[[ir.Node, ir.Node], bool]
 def drop_pairs(model: ir.Model, keeps: Keeps) -> list[str]:
     """Drop every edge from a DequantizeLinear to a reader for which ``keeps(quantize, reader)`` is false.
 
-    An edge to the graph's output is dropped too. In place; returns the names of the tensors that lost their grid altogether.
+    An edge to the graph's output is dropped too. In place; returns the names of the tensors that lost their grid
+    altogether.
     """
     outputs = set(model.graph.outputs)
     for dequantize in activation_dequantize_nodes(model):
         quantize = quantize_of(dequantize)
         assert quantize is not None
-        source, value = quantize.inputs[0], dequantize.outputs[0]
+        source, value = operand(quantize, 0), dequantize.outputs[0]
         for reader, index in list(value.uses()):
             if not keeps(quantize, reader):
                 reader.replace_input_with(index, source)

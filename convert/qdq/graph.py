@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 WEIGHTED = {"Conv", "Gemm", "MatMul"}
 
 
+def operand(node: ir.Node, index: int) -> ir.Value:
+    """An input that the operator cannot do without."""
+    value = node.inputs[index]
+    assert value is not None, f"{node.name} has no input {index}"
+    return value
+
+
 def quantize_nodes(model: ir.Model) -> list[ir.Node]:
     return [node for node in model.graph if node.op_type == "QuantizeLinear"]
 
@@ -21,11 +28,11 @@ def activation_dequantize_nodes(model: ir.Model) -> list[ir.Node]:
 
 def weight_dequantize_nodes(model: ir.Model) -> list[ir.Node]:
     """DequantizeLinear nodes that read a constant, in graph order."""
-    return [n for n in model.graph if n.op_type == "DequantizeLinear" and n.inputs[0].is_initializer()]
+    return [n for n in model.graph if n.op_type == "DequantizeLinear" and operand(n, 0).is_initializer()]
 
 
 def quantize_of(dequantize: ir.Node) -> ir.Node | None:
-    producer = dequantize.inputs[0].producer()
+    producer = operand(dequantize, 0).producer()
     return producer if producer is not None and producer.op_type == "QuantizeLinear" else None
 
 
@@ -33,15 +40,15 @@ def integer_weight(node: ir.Node) -> ir.Node | None:
     """The DequantizeLinear of the int8 constant that is ``node``'s weight, or None if the weight is float."""
     if node.op_type not in WEIGHTED:
         return None
-    producer = node.inputs[1].producer()
-    if producer is None or producer.op_type != "DequantizeLinear" or not producer.inputs[0].is_initializer():
+    producer = operand(node, 1).producer()
+    if producer is None or producer.op_type != "DequantizeLinear" or not operand(producer, 0).is_initializer():
         return None
     return producer
 
 
 def integer_input(node: ir.Node, index: int = 0) -> ir.Node | None:
     """The DequantizeLinear of the quantised activation that ``node`` reads, or None if it reads a float."""
-    producer = node.inputs[index].producer()
+    producer = operand(node, index).producer()
     if producer is None or producer.op_type != "DequantizeLinear" or quantize_of(producer) is None:
         return None
     return producer
@@ -51,7 +58,7 @@ def seen_through_grid(value: ir.Value) -> ir.Node | None:
     """The node that computes ``value``, before it was put on a grid."""
     producer = value.producer()
     while producer is not None and producer.op_type in ("DequantizeLinear", "QuantizeLinear"):
-        producer = producer.inputs[0].producer()
+        producer = operand(producer, 0).producer()
     return producer
 
 
@@ -70,7 +77,7 @@ def constant(value: ir.Value) -> NDArray[np.generic]:
 
 
 def add_initializer(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
-    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-    value.type, value.shape = ir.TensorType(value.const_value.dtype), ir.Shape(array.shape)
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     model.graph.register_initializer(value)
     return value

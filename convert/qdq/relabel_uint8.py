@@ -8,14 +8,14 @@ several times slower.
 import numpy as np
 import onnx_ir as ir
 
-from convert.qdq.graph import add_initializer, constant, quantize_nodes
+from convert.qdq.graph import add_initializer, constant, operand, quantize_nodes
 
 
 def relabel_uint8(model: ir.Model) -> int:
     """In place; returns how many tensors were relabelled. Expects grids that are not shared (``name_tensors``)."""
     count = 0
     for quantize in quantize_nodes(model):
-        old = quantize.inputs[2]
+        old = operand(quantize, 2)
         if constant(old).dtype != np.int8:
             continue
         shifted = (constant(old).astype(np.int16) + 128).astype(np.uint8)

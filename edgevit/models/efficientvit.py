@@ -57,7 +57,8 @@ class ConvBN(nn.Module):
         nn.init.constant_(self.bn.weight, gamma)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.c(x))
+        y: Tensor = self.bn(self.c(x))
+        return y
 
 
 class Residual(nn.Module):
@@ -66,7 +67,8 @@ class Residual(nn.Module):
         self.m = m
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.m(x)
+        y: Tensor = x + self.m(x)
+        return y
 
 
 class FFN(nn.Module):
@@ -78,7 +80,8 @@ class FFN(nn.Module):
         self.pw2 = ConvBN(2 * width, width, gamma=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pw2(torch.relu(self.pw1(x)))
+        y: Tensor = self.pw2(torch.relu(self.pw1(x)))
+        return y
 
 
 def token_interaction(width: int) -> Residual:
@@ -101,13 +104,13 @@ class CascadedGroupAttention(nn.Module):
     Input and output ``[B, width, side, side]``. Paper section 3.1.
     """
 
+    offsets: Tensor
+
     def __init__(self, width: int, heads: int, side: int, kernels: tuple[int, ...]) -> None:
         super().__init__()
         self.side, self.chunk, self.scale = side, width // heads, KEY_DIM**-0.5
         self.qkvs = nn.ModuleList(ConvBN(self.chunk, 2 * KEY_DIM + self.chunk) for _ in range(heads))
-        self.dws = nn.ModuleList(
-            ConvBN(KEY_DIM, KEY_DIM, kernel, groups=KEY_DIM) for kernel in kernels[:heads]
-        )
+        self.dws = nn.ModuleList(ConvBN(KEY_DIM, KEY_DIM, kernel, groups=KEY_DIM) for kernel in kernels[:heads])
         self.proj = nn.Sequential(nn.ReLU(), ConvBN(width, width, gamma=0.0))
         self.attention_biases = nn.Parameter(torch.zeros(heads, side * side))
         self.register_buffer("offsets", attention_offsets(side), persistent=False)
@@ -146,12 +149,13 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.grid == 1:
-            return self.attn.proj(self.attn(x))
+            y: Tensor = self.attn.proj(self.attn(x))
+            return y
         padding = self.grid * self.window - self.side
         if padding:
             x = F.pad(x, (0, padding, 0, padding))
-        x = self.attn.proj(self.merge(self.attn(self.partition(x))))
-        return x[:, :, : self.side, : self.side] if padding else x
+        y = self.attn.proj(self.merge(self.attn(self.partition(x))))
+        return y[:, :, : self.side, : self.side] if padding else y
 
     def partition(self, x: Tensor) -> Tensor:
         """``[B, C, g·w, g·w]`` → ``[B·g·g, C, w, w]``, rows first and then columns: 5-D at most."""
@@ -178,7 +182,8 @@ class Block(nn.Module):
         self.ffn1 = Residual(FFN(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.ffn1(self.dw1(self.mixer(self.ffn0(self.dw0(x)))))
+        y: Tensor = self.ffn1(self.dw1(self.mixer(self.ffn0(self.dw0(x)))))
+        return y
 
 
 class SqueezeExcite(nn.Module):
@@ -208,7 +213,8 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.conv2(torch.relu(self.conv1(x))))
-        return self.conv3(self.se(x))
+        y: Tensor = self.conv3(self.se(x))
+        return y
 
 
 def interaction_and_ffn(width: int) -> nn.Sequential:
@@ -221,12 +227,13 @@ class Head(nn.Module):
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.bn = nn.BatchNorm1d(width)
-        self.l = nn.Linear(width, classes)  # noqa: E741 - the authors' key
+        self.l = nn.Linear(width, classes)  # the authors' key
         nn.init.trunc_normal_(self.l.weight, std=0.02)
         nn.init.zeros_(self.l.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.l(self.bn(x))
+        y: Tensor = self.l(self.bn(x))
+        return y
 
 
 def patch_embedding(width: int) -> nn.Sequential:
@@ -248,6 +255,10 @@ class EfficientViT(nn.Module):
     ``image_size`` is a multiple of 32 from 64 to 512 (ValueError otherwise).
     """
 
+    blocks1: nn.Sequential
+    blocks2: nn.Sequential
+    blocks3: nn.Sequential
+
     def __init__(self, config: Config, image_size: int = 224, classes: int = 1000) -> None:
         super().__init__()
         check_image_size(image_size)
@@ -266,7 +277,8 @@ class EfficientViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks3(self.blocks2(self.blocks1(self.patch_embed(x))))
-        return self.head(x.mean((2, 3)))
+        y: Tensor = self.head(x.mean((2, 3)))
+        return y
 
 
 def check_image_size(image_size: int) -> None:

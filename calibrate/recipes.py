@@ -1,0 +1,17 @@
+"""The default recipe of each model family."""
+
+from calibrate.recipe import Recipe, Rule
+
+EFFICIENTVIT = Recipe(
+    rules=(
+        Rule("patch_embed.0.*", "float", "three input channels fill no integer kernel's registers"),
+        Rule("*.attn.qkvs.*", "float", "16 to 112 channels: moving them on and off the grid costs more than it saves"),
+        Rule("*.attn.dws.*", "float", "feeds the softmax, on 16 channels"),
+        Rule("*.se.*", "float", "a 1 x 1 map behind a sigmoid: nothing to gain, a whole channel to lose"),
+        Rule("*.residual", "float", "costs about 1 dB on the trained M0 and gains no time"),
+        Rule("*", "int8", "pointwise, depthwise and stem convolutions and the classifier"),
+    ),
+    observer="minmax",
+)
+
+DEFAULTS = {"efficientvit": EFFICIENTVIT}

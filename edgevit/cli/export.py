@@ -1,0 +1,60 @@
+"""``edgevit export``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgevit.errors import ClaimError
+
+
+@click.command("export")
+@click.option("--model", default="efficientvit_m0", show_default=True, help="One of `edgevit models`.")
+@click.option(
+    "--target", "targets", multiple=True, metavar="NAME", help="onnx, openvino or all; repeatable.  [default: openvino]"
+)
+@click.option(
+    "--quant", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True, help="Precision."
+)
+@click.option("--weights", metavar="SPEC", help="bundled, official, random or a file.  [default: bundled]")
+@click.option("--data", default="bundled", show_default=True, metavar="DIR", help="Images to calibrate and score on.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: out/MODEL-QUANT]")
+@click.option("--image-size", type=int, help="Side in pixels.  [default: the weights' own]")
+@click.option("--classes", type=int, help="Number of classes.  [default: the weights' own]")
+@click.option("--calib-size", type=int, help="Calibration images.  [default: 300]")
+@click.option("--parity-images", type=int, help="Scored images.  [default: up to 1,000]")
+@click.option(
+    "--observer", type=click.Choice(["minmax", "histogram"]), help="How ranges become scales.  [default: the recipe's]"
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the images and random weights.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the runtimes when timed.")
+@click.option("--runs", type=click.IntRange(20), default=480, show_default=True, help="Timed calls of each artifact.")
+@click.option("--min-sqnr", type=float, metavar="DB", help="Least SQNR of a link.  [default: 15 for int8]")
+@click.option("--min-agreement", type=click.FloatRange(0, 1), help="Least top-1 agreement.  [default: 0.95 for int8]")
+@click.option("--max-drop", type=float, metavar="POINTS", help="Largest top-1 loss of a link.  [default: 1.0 for int8]")
+@click.option("--allow-slower", is_flag=True, help="Accept an INT8 artifact that is slower than its float twin.")
+@click.option("--skip-bad-images", is_flag=True, help="Leave unusable images out; they are named and counted.")
+@click.option("--force", is_flag=True, help="Replace an export that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of tables.")
+def command(out: Path | None, force: bool, as_json: bool, targets: tuple[str, ...], **chosen: Any) -> None:
+    """Fold, calibrate, convert and verify a model.
+
+    Writes a folder with one artifact a target and manifest.json, which says what was measured. Exits with 1 if a
+    claim does not hold: parity, operators in INT8, the grid, or speed.
+    """
+    from edgevit import pipeline
+    from edgevit.cli import ui
+    from edgevit.report import terminal
+    from edgevit.steps import Options
+
+    options = Options(targets=targets or ("openvino",), **chosen)
+    out = out or Path("out") / f"{options.model}-{options.quant}"
+    manifest = pipeline.export(options, out, force=force, progress=ui.counting, note=ui.note)
+    if as_json:
+        ui.print_json(manifest)
+    else:
+        ui.out.print(terminal.export_report(manifest))
+    ui.note(f"wrote {out}")
+    if manifest["failures"]:
+        more = f" (and {len(manifest['failures']) - 1} more)" if len(manifest["failures"]) > 1 else ""
+        raise ClaimError(manifest["failures"][0] + more)

@@ -1,0 +1,197 @@
+"""``edgevit train``: from a folder of labelled images to a weights file."""
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.progress import Progress
+from torch import nn
+
+from edgevit import artifact
+from edgevit.bench.local import describe_host
+from edgevit.cli import ui
+from edgevit.errors import InputError
+from edgevit.images import open_images
+from edgevit.models import weights
+from edgevit.train import CHECKPOINT, Data, Epoch, Recipe, Step, check, prepare, ship, train
+
+MODEL, RECORD = "model.safetensors", "train.json"
+PACKAGES = ("torch", "numpy", "pillow", "safetensors")
+
+
+@click.command()
+@click.option("--data", required=True, metavar="DIR", help="Class folders, labels.csv or IDX files (train and t10k).")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder for the result.")
+@click.option("--model", default="efficientvit_m0", show_default=True, help="One of edgevit models.")
+@click.option("--weights", "spec", help="Weights to start from: bundled, official or a file.  [default: none]")
+@click.option("--image-size", type=int, default=224, show_default=True, help="Pixels.")
+@click.option("--epochs", type=click.IntRange(1), default=Recipe.epochs, show_default=True)
+@click.option("--batch", type=click.IntRange(2), default=Recipe.batch, show_default=True)
+@click.option(
+    "--lr", type=click.FloatRange(0, min_open=True), default=Recipe.lr, show_default=True, help="At its peak."
+)
+@click.option("--seed", type=click.IntRange(0), default=Recipe.seed, show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="One number gives one result.  [default: every core]")
+@click.option("--licence", default="not stated", show_default=True, help="Of the weights, to be written into them.")
+@click.option("--resume", is_flag=True, help="Go on with the training that was interrupted in --out.")
+@click.option("--json", "as_json", is_flag=True, help=f"Print {RECORD}.")
+def command(
+    data: str,
+    out: Path,
+    model: str,
+    spec: str | None,
+    image_size: int,
+    epochs: int,
+    batch: int,
+    lr: float,
+    seed: int,
+    threads: int | None,
+    licence: str,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train a model on labelled images.
+
+    Writes the averaged weights as float16 to OUT/model.safetensors, which --weights takes, and OUT/train.json: the
+    recipe, each epoch, and the top-1 of the weights as written. The test split is scored, or one in ten images where a
+    set has none.
+    """
+    check_out(out, resume)
+    if threads:
+        torch.set_num_threads(threads)
+    recipe = Recipe(epochs=epochs, batch=batch, lr=lr, seed=seed)
+    images = open_images(data)
+    prepared = prepare(images, recipe, image_size)
+    network, start = starting_point(model, spec, image_size, prepared.classes, seed)
+    with ui.counting("checking images", len(images)) as advance:
+        sha256 = check(prepared.train, advance)
+        check(prepared.test, advance)
+    ui.note(f"training on {len(prepared.train):,} images, scoring {len(prepared.test):,}: {prepared.scored_on}")
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with ui.progress() as display:
+            average, history = train(network, recipe, prepared, sha256, out, Reporter(display, recipe))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted: {out} keeps every finished epoch, go on with --resume") from None
+    record = {
+        "command": reproducing(data, model, start, recipe, image_size),
+        "model": model,
+        "image_size": image_size,
+        "classes": prepared.classes,
+        "class_names": images.classes,
+        "licence": licence,
+        "start": start and {"source": name_of(start.source), "sha256": start.sha256, "licence": start.licence},
+        "recipe": asdict(recipe),
+        "preprocess": prepared.preprocess.manifest(),
+        "data": {
+            "name": name_of(images.source),
+            "train": len(prepared.train),
+            "train_sha256": sha256,
+            "test": len(prepared.test),
+            "scored_on": prepared.scored_on,
+        },
+        "epochs": [asdict(epoch) for epoch in history],
+        "environment": describe_host(PACKAGES),
+    }
+    with ui.counting("scoring", len(prepared.test)) as advance:
+        result = ship(average, prepared, out / MODEL, metadata(record, prepared), advance)
+    record |= {"top1": result.top1, "ci95": result.ci95, "sha256": artifact.sha256_of(out / MODEL)}
+    artifact.write_json(out / RECORD, record)
+    if as_json:
+        ui.print_json(record)
+    else:
+        low, high = result.ci95
+        ui.say(
+            f"{out / MODEL}: top-1 {result.top1:.2f} % (95 % interval {low:.2f} to {high:.2f}) "
+            f"on {result.images:,} images"
+        )
+
+
+def check_out(out: Path, resume: bool) -> None:
+    """Raise InputError unless a training may be written to ``out``, or gone on with there: before any work is done."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is not a folder: choose another --out")
+    if resume and not (out / CHECKPOINT).is_file():
+        raise InputError(f"there is no {CHECKPOINT} in {out} to go on from: leave --resume away, or name another --out")
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty: choose another --out, or go on with what is there with --resume")
+    existing = artifact.nearest_existing(out.absolute())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{existing} is not a folder that can be written to: choose another --out")
+
+
+def starting_point(
+    model: str, spec: str | None, image_size: int, classes: int, seed: int
+) -> tuple[nn.Module, weights.Weights | None]:
+    """The model to train, and where its weights come from unless they are fresh."""
+    if spec is None:
+        return weights.seeded(model, image_size, classes, seed), None
+    with ui.downloading(f"fetching {model}") as report:
+        network, start = weights.load(model, spec, image_size=image_size, classes=classes, seed=seed, report=report)
+    for message in start.notes:
+        ui.note(message)
+    return network, start
+
+
+class Reporter:
+    """Shows a training: a bar with the loss and the speed, and a line for each epoch."""
+
+    def __init__(self, display: Progress, recipe: Recipe) -> None:
+        self.display, self.recipe = display, recipe
+        self.task = display.add_task("training", total=None)
+        self.start, self.images = time.perf_counter(), 0
+
+    def __call__(self, event: Step | Epoch) -> None:
+        of = f"epoch {event.epoch + 1} of {self.recipe.epochs}"
+        seconds = time.perf_counter() - self.start
+        if isinstance(event, Epoch):
+            ui.note(f"{of}: loss {event.loss:.3f}, top-1 {event.top1:.2f} %, {seconds:,.0f} s")
+            self.start, self.images = time.perf_counter(), 0
+            return
+        self.images += self.recipe.batch
+        now = (
+            f"loss {event.loss:.3f}, {self.images / seconds:.0f} images/s"
+            if event.step + 1 < event.steps
+            else "scoring"
+        )
+        done, total = event.epoch * event.steps + event.step + 1, self.recipe.epochs * event.steps
+        self.display.update(self.task, description=f"{of}: {now}", completed=done, total=total)
+
+
+def metadata(record: Mapping[str, Any], data: Data) -> dict[str, str]:
+    """What the weights file says of itself, and ``weights.load`` reads back."""
+    plain = {key: str(record[key]) for key in ("command", "model", "image_size", "classes", "licence")}
+    names = {"class_names": json.dumps(record["class_names"])} if record["class_names"] else {}
+    return (
+        plain
+        | names
+        | {
+            "preprocess": json.dumps(asdict(data.preprocess)),
+            "data": record["data"]["name"],
+            "seed": str(record["recipe"]["seed"]),
+        }
+    )
+
+
+def reproducing(data: str, model: str, start: weights.Weights | None, recipe: Recipe, image_size: int) -> str:
+    """The command line of this training with every default spelled out, and without the folders of this machine."""
+    options: dict[str, object] = {"data": name_of(data), "model": model}
+    if start:
+        options["weights"] = name_of(start.source)
+    options |= {"image-size": image_size, "epochs": recipe.epochs, "batch": recipe.batch, "lr": recipe.lr}
+    options |= {"seed": recipe.seed, "threads": torch.get_num_threads()}
+    return shlex.join(
+        ["edgevit", "train", *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
+    )
+
+
+def name_of(path: str) -> str:
+    """The last part of a path: files that get published do not tell how their maker's disk is laid out."""
+    return Path(path).resolve().name

@@ -1,0 +1,92 @@
+"""A manifest or a list of checks as tables for a person."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgevit.verify.claims import Check
+
+
+def export_report(manifest: Mapping[str, Any]) -> RenderableType:
+    """What the export kept and gained: parity, INT8 operators and speed, and the claims that failed."""
+    parts: list[RenderableType] = [headline(manifest), parity_table(manifest), target_table(manifest)]
+    parts += [Text(f"failed: {failure}", style="red") for failure in manifest["failures"]]
+    return Group(*parts)
+
+
+def headline(manifest: Mapping[str, Any]) -> Text:
+    model, quant = manifest["model"], manifest["quant"]
+    folds = sum(entry["count"] for entry in manifest["fold"])
+    error = max(entry["max_abs_error"] for entry in manifest["fold"])
+    text = (
+        f"{model['name']} at {model['image_size']} px, {model['classes']} classes, {quant['mode']}, "
+        f"{model['weights']['source']} weights: {model['params']:,} parameters, {model['macs'] / 1e6:.1f} M MACs; "
+        f"{folds} folds, largest error {error:.1g}"
+    )
+    if "calibration" in quant:
+        text += f"; calibrated on {quant['calibration']['images']} images ({quant['calibration']['observer']})"
+    return Text(text)
+
+
+def parity_table(manifest: Mapping[str, Any]) -> Table:
+    parity = manifest["parity"]
+    table = Table(title=f"\nParity on {parity['images']} images", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("step")
+    for column in ("SQNR", "noise", "same", *(("top-1 %", "drop (95 %)") if parity["labels"] else ())):
+        table.add_column(column, justify="right", no_wrap=True)
+    for link in parity["links"]:
+        row = [f"{link['from']} → {link['to']}", f"{link['sqnr_db']:.1f}", f"{link['self_noise_db']:.1f}"]
+        row.append(f"{link['top1_agreement']:.1%}")
+        if "top1_to" in link:
+            low, high = link["top1_drop_ci95"]
+            row += [
+                f"{link['top1_from']:.1f} → {link['top1_to']:.1f}",
+                f"{link['top1_drop']:.1f} ({low:.1f} to {high:.1f})",
+            ]
+        table.add_row(*row)
+    table.caption = "SQNR and the program's own self-noise in dB; same: equal top-1; drop in points"
+    return table
+
+
+def target_table(manifest: Mapping[str, Any]) -> Table:
+    """One column a target."""
+    table = Table(title="\nArtifacts", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("")
+    rows: dict[str, list[str]] = {}
+    for name, entry in manifest["targets"].items():
+        table.add_column(name, justify="right")
+        census, latency = entry["census"], manifest["latency"][name]
+        low, high = latency["speedup_ci95"]
+        for row, cell in (
+            ("size, MB", f"{entry['bytes'] / 1e6:.1f}"),
+            ("operators in INT8: delivered of asked", f"{census['int8_delivered']} of {census['int8_asked']}"),
+            ("tensors on the program's grid", grid_cell(entry)),
+            ("p50, ms", f"{latency['p50_ms']:.2f}"),
+            ("p50 of the float32 artifact, ms", f"{latency['float_p50_ms']:.2f}"),
+            ("times as fast as float32 (95 %)", f"{latency['speedup']:.2f} ({low:.2f} to {high:.2f})"),
+            ("lowering, s", f"{entry['export_seconds']:.1f}"),
+            ("peak memory, MB", str(entry["peak_rss_mb"])),
+        ):
+            rows.setdefault(row, []).append(cell)
+    for row, cells in rows.items():
+        table.add_row(row, *cells)
+    return table
+
+
+def grid_cell(entry: Mapping[str, Any]) -> str:
+    if "grid" not in entry:
+        return "-"
+    grid = entry["grid"]
+    return f"{grid['tensors_compared']} equal" if grid["matches"] else f"{len(grid['differing'])} differ"
+
+
+def verify_report(checks: list[Check]) -> Table:
+    table = Table(box=None, show_header=False)
+    for check in checks:
+        mark = Text("holds", style="green") if check.holds else Text("FAILS", style="red")
+        table.add_row(mark, check.claim, check.reason or "")
+    return table

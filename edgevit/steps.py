@@ -1,0 +1,286 @@
+"""The steps of an export, each a function of what the one before it made. ``edgevit.pipeline`` puts them in order."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.fx import GraphModule
+from torch.utils.flop_counter import FlopCounterMode
+
+from calibrate.program import QuantizedProgram
+from calibrate.ptq import calibrate
+from calibrate.recipe import Observer, Recipe
+from calibrate.recipes import DEFAULTS
+from convert.fold import FoldReport, fold
+from convert.source import Precision, Source
+from convert.target import TARGETS, Census, Target, installed
+from edgevit import __version__, selection
+from edgevit.bench import local, protocol
+from edgevit.images import open_images
+from edgevit.models import registry
+from edgevit.models import weights as model_weights
+from edgevit.models.weights import Weights
+from edgevit.selection import Selection
+from edgevit.verify import grid, parity
+from edgevit.verify.parity import Limits, Link, Logits, Stage
+
+Advance = Callable[[int], None]
+Progress = Callable[[str, int | None], AbstractContextManager[Advance]]
+BATCH = 25  # images at once through torch: more gains nothing on a few cores
+PROBE = 4  # images that measure what a fold changes
+
+
+@contextmanager
+def silent(title: str, total: int | None = None) -> Iterator[Advance]:
+    """The progress that shows nothing."""
+    yield lambda count: None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an export is asked to do. None stands for the default that depends on the weights or the images."""
+
+    model: str = "efficientvit_m0"
+    targets: tuple[str, ...] = ("openvino",)
+    quant: Precision = "int8"
+    weights: str | None = None  # bundled where there are such, else it must be named
+    data: str = "bundled"
+    image_size: int | None = None
+    classes: int | None = None
+    calib_size: int | None = None
+    parity_images: int | None = None
+    observer: Observer | None = None
+    seed: int = 0
+    threads: int = 1
+    runs: int = 480
+    min_sqnr: float | None = None
+    min_agreement: float | None = None
+    max_drop: float | None = None
+    allow_slower: bool = False
+    skip_bad_images: bool = False
+
+    @property
+    def judges_latency(self) -> bool:
+        """Whether being slower than the float twin is a failure."""
+        return self.quant == "int8" and not self.allow_slower
+
+    def limits(self) -> Limits:
+        """Of the links that end in an artifact or the quantised program."""
+        given = {"min_sqnr_db": self.min_sqnr, "min_agreement": self.min_agreement, "max_drop": self.max_drop}
+        return replace(parity.LIMITS[self.quant], **{k: v for k, v in given.items() if v is not None})
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model with its weights, and the images that it is calibrated and scored on."""
+
+    name: str
+    model: nn.Module
+    weights: Weights
+    images: Selection
+
+    @property
+    def example(self) -> torch.Tensor:
+        """``[1, 3, S, S]``: the first calibration image."""
+        return torch.from_numpy(next(self.images.calibration.batches(self.weights.preprocess)))
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """One target's artifact, opened again."""
+
+    folder: Path
+    module: Target
+    census: Census
+    grid: grid.GridDiff | None  # None for a float artifact
+    seconds: float
+    peak_rss_mb: float
+
+    def failures(self, name: str) -> list[str]:
+        failures = []
+        if self.census.missing:
+            first = ", ".join(self.census.missing[:3])
+            count = len(self.census.missing)
+            failures.append(f"{name}: {count} operators asked in INT8 run in float, such as {first}")
+        if self.grid is not None and not self.grid.matches:
+            first = ", ".join(self.grid.differing[:3])
+            failures.append(f"{name}: {len(self.grid.differing)} tensors are on another grid, such as {first}")
+        return failures
+
+
+def chosen_targets(names: tuple[str, ...]) -> tuple[str, ...]:
+    """In their order, once each; ``all`` stands for what is installed."""
+    expanded = [t for name in names for t in ([t for t in TARGETS if installed(t)] if name == "all" else [name])]
+    return tuple(dict.fromkeys(expanded))
+
+
+def prepare(options: Options, progress: Progress, note: Callable[[str], None]) -> Subject:
+    """Load the model and draw the images, checking both before anything is written."""
+    registry.entry(options.model)
+    images = open_images(options.data)
+    model, weights = load_model(options, progress)
+    for message in weights.notes:
+        note(message)
+    selection.check_labels(images, int(model.classes))  # type: ignore[arg-type]
+    with progress("checking images", None):
+        chosen = selection.select(
+            images,
+            calibration=options.calib_size,
+            scored=options.parity_images,
+            seed=options.seed,
+            skip_bad=options.skip_bad_images,
+            report=note,
+        )
+    return Subject(options.model, model, weights, chosen)
+
+
+def load_model(options: Options, progress: Progress) -> tuple[nn.Module, Weights]:
+    """The model in evaluation mode, and where its weights come from."""
+    with progress("loading weights", None):
+        return model_weights.load(
+            options.model,
+            options.weights or "bundled",
+            image_size=options.image_size,
+            classes=options.classes,
+            seed=options.seed,
+        )
+
+
+def fold_model(subject: Subject, progress: Progress) -> tuple[GraphModule, list[FoldReport]]:
+    """Fold on a batch of calibration images."""
+    images = subject.images.calibration
+    probe = next(images.take(range(min(PROBE, len(images)))).batches(subject.weights.preprocess, PROBE))
+    with progress("folding", None):
+        return fold(subject.model, torch.from_numpy(probe))
+
+
+def make_source(
+    options: Options, subject: Subject, folded: GraphModule, progress: Progress
+) -> tuple[Source, QuantizedProgram | None]:
+    """The program that every target is lowered from: quantised for int8, else the folded one."""
+    if options.quant != "int8":
+        return Source(torch.export.export(folded, (subject.example,)), options.quant), None
+    images = subject.images.calibration
+    with progress("calibrating", len(images)) as advance:
+
+        def batches() -> Iterator[torch.Tensor]:
+            for x in images.batches(subject.weights.preprocess, BATCH):
+                yield torch.from_numpy(x)
+                advance(len(x))
+
+        quantized = calibrate(folded, chosen_recipe(options), batches(), subject.example)
+    return Source(quantized, "int8"), quantized
+
+
+def chosen_recipe(options: Options) -> Recipe:
+    """The model family's default, with the observer that was asked for."""
+    recipe = DEFAULTS[registry.entry(options.model).family]
+    return recipe if options.observer is None else replace(recipe, observer=options.observer)
+
+
+def lower(
+    name: str, module: Target, source: Source, folder: Path, metadata: Mapping[str, str], progress: Progress
+) -> Lowered:
+    """Write one target's artifact and open it again in its runtime."""
+    folder.mkdir()
+    started = time.perf_counter()
+    with progress(f"lowering to {name}", None):
+        module.lower(source, folder, metadata)
+        seconds = time.perf_counter() - started
+        asked = source.quantized.asked if source.quantized else {}
+        census = module.census(folder, asked)
+        difference = grid.diff(source.quantized.tensors, module.grid(folder)) if source.quantized else None
+    return Lowered(folder, module, census, difference, seconds, local.peak_rss_mb())
+
+
+def measure_parity(
+    options: Options,
+    subject: Subject,
+    folded: GraphModule,
+    quantized: QuantizedProgram | None,
+    lowered: Mapping[str, Lowered],
+    progress: Progress,
+) -> list[Link]:
+    """Every link of the chain, and each artifact against the original."""
+    images, preprocess = subject.images.scored, subject.weights.preprocess
+    chain = [Stage(parity.ORIGINAL, torch_run(subject.model), BATCH), Stage(parity.FOLDED, torch_run(folded), BATCH)]
+    if quantized is not None:
+        chain.append(Stage(parity.QUANTISED, torch_run(quantized.run), BATCH))
+    artifacts = [Stage(name, entry.module.load(entry.folder, options.threads)) for name, entry in lowered.items()]
+    outputs: dict[str, Logits] = {}
+    noise: dict[str, float] = {}
+    for stage in chain + artifacts:
+        with progress(f"parity: {stage.name}", len(images)) as advance:
+            outputs[stage.name] = parity.predict(stage, images, preprocess, advance)
+            noise[stage.name] = parity.self_noise(stage, images, preprocess, options.seed)
+
+    def link(from_: Stage, to: Stage, limits: Limits) -> Link:
+        ends = [(stage.name, outputs[stage.name]) for stage in (from_, to)]
+        return parity.link(ends[0], ends[1], noise[to.name], images.labels(), limits)
+
+    limits = options.limits()
+    links = [link(chain[0], chain[1], parity.EXACT)]
+    links += [link(chain[1], stage, limits) for stage in chain[2:]]
+    links += [link(chain[-1], stage, limits) for stage in artifacts]
+    return links + [link(chain[0], stage, limits) for stage in artifacts]
+
+
+def torch_run(model: Callable[[torch.Tensor], torch.Tensor]) -> parity.Run:
+    @torch.no_grad()
+    def run(x: NDArray[np.float32]) -> Logits:
+        logits: Logits = model(torch.from_numpy(x)).numpy()
+        return logits
+
+    return run
+
+
+def measure_latency(
+    options: Options, subject: Subject, folded: GraphModule, lowered: Mapping[str, Lowered], progress: Progress
+) -> dict[str, protocol.Comparison]:
+    """Each artifact against the fp32 artifact of its target, which is lowered for this and thrown away."""
+    twin = Source(torch.export.export(folded, (subject.example,)), "fp32")
+    x = subject.example.numpy()
+    comparisons = {}
+    for name, entry in lowered.items():
+        with tempfile.TemporaryDirectory(prefix="edgevit-") as scratch, progress(f"latency: {name}", None):
+            entry.module.lower(twin, Path(scratch), {})
+            run, float_run = (entry.module.load(path, options.threads) for path in (entry.folder, Path(scratch)))
+            comparisons[name] = protocol.compare(
+                lambda run=run: run(x),  # type: ignore[misc]
+                lambda float_run=float_run: float_run(x),  # type: ignore[misc]
+                runs=options.runs,
+                seed=options.seed,
+            )
+    return comparisons
+
+
+def artifact_metadata(options: Options, subject: Subject) -> dict[str, str]:
+    """What an artifact says of itself, as strings."""
+    names = subject.weights.class_names
+    return {
+        "edgevit_version": __version__,
+        "model": subject.name,
+        "quant": options.quant,
+        "image_size": str(subject.model.image_size),
+        "classes": str(subject.model.classes),
+        "class_names": json.dumps(names) if names else "",
+        "preprocess": json.dumps(subject.weights.preprocess.manifest()),
+        "weights": subject.weights.source if subject.weights.source in ("bundled", "official", "random") else "file",
+        "weights_sha256": subject.weights.sha256 or "",
+        "licence": subject.weights.licence,
+    }
+
+
+def count(model: nn.Module, example: torch.Tensor) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates of one image: convolutions and matrix products only."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(example)
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2

@@ -1,0 +1,132 @@
+"""The parity chain: original → folded → quantised program → artifact, each link measured by itself.
+
+Quantised outputs are never compared elementwise: equal grids differ by a rounding step here and there, which the
+layers behind it spread. A link is judged by SQNR and top-1, beside the program's own self-noise floor: what moving
+its input by one part in a million does to its output.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit import metrics
+from edgevit.errors import ClaimError
+from edgevit.images import ImageSet, Preprocess
+
+Logits = NDArray[np.float32]
+Run = Callable[[NDArray[np.float32]], Logits]
+NOISE_IMAGES = 50
+ORIGINAL, FOLDED, QUANTISED = "original", "folded", "quantised program"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a link must keep; a link that does not is broken."""
+
+    min_sqnr_db: float
+    min_agreement: float
+    max_drop: float  # points of top-1
+
+
+EXACT = Limits(min_sqnr_db=80, min_agreement=0.99, max_drop=0.2)
+LIMITS = {
+    "fp32": EXACT,
+    "fp16": Limits(min_sqnr_db=35, min_agreement=0.98, max_drop=0.5),
+    "int8": Limits(min_sqnr_db=15, min_agreement=0.95, max_drop=1.0),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One state of the model, as a function from ``[B, 3, S, S]`` to logits ``[B, classes]``."""
+
+    name: str
+    run: Run
+    batch: int = 1  # the largest B that ``run`` takes
+
+
+@dataclass(frozen=True)
+class Link:
+    """What one step kept. The top-1 fields are in percent, and None for unlabelled images."""
+
+    from_: str
+    to: str
+    sqnr_db: float
+    cosine: float
+    top1_agreement: float
+    self_noise_db: float
+    top1: metrics.Drop | None
+    limits: Limits
+
+    def broken(self) -> str | None:
+        """Why the link does not hold, or None."""
+        name = f"parity {self.from_} → {self.to}"
+        if self.sqnr_db < self.limits.min_sqnr_db:
+            return f"{name}: {self.sqnr_db:.1f} dB SQNR, less than {self.limits.min_sqnr_db:g}"
+        if self.top1_agreement < self.limits.min_agreement:
+            return f"{name}: {self.top1_agreement:.1%} top-1 agreement, less than {self.limits.min_agreement:.1%}"
+        if self.top1 is not None and self.top1.drop_points > self.limits.max_drop:
+            return f"{name}: top-1 drops {self.top1.drop_points:.2f} points, more than {self.limits.max_drop:g}"
+        return None
+
+    def manifest(self) -> dict[str, Any]:
+        labelled = {
+            "top1_from": self.top1 and self.top1.from_,
+            "top1_to": self.top1 and self.top1.to,
+            "top1_drop": self.top1 and self.top1.drop_points,
+            "top1_drop_ci95": self.top1 and list(self.top1.ci95),
+        }
+        return {
+            "from": self.from_,
+            "to": self.to,
+            "sqnr_db": self.sqnr_db,
+            "cosine": self.cosine,
+            "top1_agreement": self.top1_agreement,
+            "self_noise_db": self.self_noise_db,
+            **(labelled if self.top1 else {}),
+        }
+
+
+def predict(stage: Stage, images: ImageSet, preprocess: Preprocess, advance: Callable[[int], None]) -> Logits:
+    """``[len(images), classes]`` logits; ``advance`` is told of every batch. Raises ClaimError if one is not finite."""
+    outputs = []
+    for x in images.batches(preprocess, stage.batch):
+        logits = stage.run(x)
+        if not np.isfinite(logits).all():
+            raise ClaimError(f"the {stage.name} model gives logits that are not finite: check its weights")
+        outputs.append(logits)
+        advance(len(x))
+    return np.concatenate(outputs)
+
+
+def self_noise(stage: Stage, images: ImageSet, preprocess: Preprocess, seed: int) -> float:
+    """In dB, on the first images: the floor below which a difference of this stage means nothing."""
+
+    def first() -> Iterator[NDArray[np.float32]]:
+        return images.take(range(min(NOISE_IMAGES, len(images)))).batches(preprocess, stage.batch)
+
+    return metrics.self_noise(stage.run, first(), seed)
+
+
+def link(
+    from_: tuple[str, Logits],
+    to: tuple[str, Logits],
+    self_noise_db: float,
+    labels: NDArray[np.int64] | None,
+    limits: Limits,
+) -> Link:
+    """Compare the logits of two stages on the same images."""
+    reference, output = from_[1], to[1]
+    return Link(
+        from_[0],
+        to[0],
+        metrics.sqnr_db(reference, output),
+        metrics.cosine(reference, output),
+        metrics.top1_agreement(reference, output),
+        self_noise_db,
+        None if labels is None else metrics.paired_drop(reference, output, labels),
+        limits,
+    )
