@@ -274,12 +274,12 @@ class State:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
             recorded, mine = json.loads(metadata["recipe"]), json.loads(self.identity())
             self.steps = int(metadata["steps"])
-            self.history = [Epoch(**epoch) for epoch in json.loads(metadata.get("history", "[]"))]
+            self.history = [Epoch(**epoch) for epoch in json.loads(metadata["history"])]
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise InputError(f"{path} is damaged ({error}): train into another --out") from None
-        differing = [key for key in recorded if recorded[key] != mine.get(key)]  # an early one records the recipe alone
-        if differing or shapes(without_prefix(tensors, "model/")) != shapes(self.model.state_dict()):
-            what = ", ".join(differing) or "model"
+        differing = [key for key in mine if recorded.get(key) != mine[key]]
+        if differing:
+            what = ", ".join(differing)
             raise InputError(
                 f"{path} was written with another {what}: give the same again, or train into another --out"
             )
@@ -304,10 +304,6 @@ def sha256_of_state(model: nn.Module) -> str:
     for key, value in model.state_dict().items():
         digest.update(key.encode() + value.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {key: value.shape for key, value in tensors.items()}
 
 
 def without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from edgevit.errors import InputError
@@ -105,6 +105,8 @@ def load(
 def save(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
     """Write the model's state as float16 safetensors with ``metadata``, whole or not at all.
 
+    Equal weights make equal files.
+
     ``load`` reads ``model``, ``image_size``, ``licence``, ``class_names`` (JSON list) and ``preprocess`` (JSON object)
     back. Raises InputError for a value beyond float16 or a file that cannot be written.
     """
@@ -117,12 +119,23 @@ def save(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
         raise InputError(f"cannot write {path}: there is no folder {path.parent}")
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, {"format": FORMAT, **metadata})
+        partial.write_bytes(with_sorted_header(serialise(tensors, {"format": FORMAT, **metadata})))
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot write {path}: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def with_sorted_header(data: bytes) -> bytes:
+    """A safetensors file with its JSON header in sorted order, which the library leaves to chance.
+
+    Format: 8 bytes of header length, little-endian; the header, padded with spaces; tensors at offsets from its end.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 # Random weights

@@ -378,13 +378,23 @@ def test_save_refuses_what_it_cannot_keep(tmp_path: Path) -> None:
 
 
 def test_failed_save_leaves_the_old_file(model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(tensors: State, path: Path, metadata: dict[str, str]) -> None:
-        path.write_bytes(b"half")
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[:4])
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"old")
-    monkeypatch.setattr(weights, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="No space left"):
         weights.save(path, model, {})
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_equal_weights_make_equal_files(tmp_path: Path) -> None:
+    model = weights.seeded(M0, 64, 3, seed=0)
+    metadata = {f"key{i}": str(i) for i in range(12)}
+    for name in ("a", "b"):
+        weights.save(tmp_path / name, model, dict(sorted(metadata.items(), reverse=name == "b")))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert set(load_file(tmp_path / "a")) == set(model.state_dict())

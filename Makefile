@@ -1,0 +1,32 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test lint bench
+.DEFAULT_GOAL := help
+
+help: ## List what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/'
+
+demo: $(INSTALLED) ## Set up; export the bundled EfficientViT-M0 to INT8 ONNX and OpenVINO, and verify it
+	$(BIN)/edgevit export --target onnx --target openvino --quant int8 --out out/demo --force
+	$(BIN)/edgevit verify out/demo
+
+test: $(INSTALLED) ## Set up; run the tests
+	$(BIN)/pytest
+
+lint: $(INSTALLED) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## Measure the README's table on this machine
+	$(BIN)/python tools/measure.py
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "edgevit needs Python 3.11: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,98 @@
+"""What the README and the Makefile tell a user to type works."""
+
+import inspect
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from edgevit import pipeline
+from edgevit.cli.main import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONSOLE = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+LINES = [line for block in CONSOLE for line in block.splitlines()]
+
+
+def make(target: str) -> list[str]:
+    """The commands that a Makefile target runs, once everything is set up."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--assume-old=.venv/.installed", target],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("edgevit")])
+def test_commands_take_the_options_that_the_readme_shows(line: str) -> None:
+    name, *arguments = shlex.split(line)[1:]
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    command.make_context(name, arguments)
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make")])
+def test_make_targets_exist(line: str) -> None:
+    assert make(line.split()[1])
+
+
+def test_every_console_line_is_tested() -> None:
+    assert LINES
+    assert all(line.startswith(("make ", "edgevit ")) for line in LINES)
+
+
+def test_table_of_commands_is_complete() -> None:
+    listed = re.findall(r"^\| `edgevit (\w+)", README, re.MULTILINE)
+    assert sorted(listed) == sorted(cli.list_commands(click.Context(cli)))
+
+
+def test_links_lead_to_files() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_demo(tmp_path: Path) -> None:
+    """The main job, as `make demo` runs it, on the bundled model and images."""
+    commands = make("demo")
+    assert [shlex.split(command)[0] for command in commands] == [".venv/bin/edgevit"] * 2
+    for command in commands:
+        arguments = [sys.executable, "-m", "edgevit", *shlex.split(command)[1:]]
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "out" / "demo" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["failures"] == []
+    assert manifest["parity"]["images"] == 1000
+    assert list(manifest["targets"]) == ["onnx", "openvino"]
+    for target in manifest["targets"].values():
+        census = target["census"]
+        assert census["int8_delivered"] == census["int8_asked"] > 50
+        assert target["grid"]["matches"]
+
+
+def test_python_example_fits_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+
+    def stand_in(name: str) -> object:
+        signature = inspect.signature(getattr(pipeline, name))
+
+        def call(*args: object, **kwargs: object) -> None:
+            signature.bind(*args, **kwargs)
+            called.append(name)
+
+        return call
+
+    for name in ("export", "verify"):
+        monkeypatch.setattr(pipeline, name, stand_in(name))
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    assert called == ["export", "verify"]
