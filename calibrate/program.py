@@ -69,6 +69,7 @@ def name_weights(converted: GraphModule, operators: dict[Node, str]) -> dict[str
         for argument, suffix in zip(dequantize.args[:3], ("weight", "weight_scale", "weight_zero_point"), strict=True):
             assert isinstance(argument, Node)
             values.append(getattr(converted, str(argument.target)).detach())
+            delattr(converted, str(argument.target))
             if hasattr(owner, suffix):
                 delattr(owner, suffix)
             owner.register_buffer(suffix, values[-1])

@@ -30,7 +30,7 @@ from convert.qdq.integer_bias import integer_bias
 from convert.source import INPUT, Source
 from convert.target import Census, Run, readable
 
-PACKAGE, EXTRA = "onnxruntime", None
+PACKAGE = "onnxruntime"
 FILE = "model.onnx"
 
 INTEGER_KINDS = {"QLinearConv": "conv", "QGemm": "linear", "QLinearMatMul": "matmul", "QLinearAdd": "add"}

@@ -26,7 +26,7 @@ from convert.source import Source  # noqa: E402
 from convert.target import Census, Run, readable  # noqa: E402
 from edgevit.errors import ClaimError  # noqa: E402
 
-PACKAGE, EXTRA = "openvino", "openvino"
+PACKAGE = "openvino"
 FILE = "model.xml"
 
 KINDS = {"Convolution": "conv", "FullyConnected": "linear", "MatMul": "matmul"}
@@ -63,8 +63,8 @@ def load(folder: Path, threads: int = 1) -> Run:
     request = compiled(folder, threads).create_infer_request()
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = request.infer({0: x})[0]
-        return logits.copy()  # the request writes its next result into the same memory
+        logits: NDArray[np.float32] = request.infer({0: x})[0]  # a copy: the request reuses its own memory
+        return logits
 
     return run
 

@@ -36,7 +36,6 @@ class Target(Protocol):
     """A module of ``convert`` that is a target."""
 
     PACKAGE: str  # the import package of its runtime
-    EXTRA: str | None  # the extra of edgevit that installs it
 
     def lower(self, source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
         """Write the artifact into ``folder``, which exists; returns the tensors whose grid was dropped."""

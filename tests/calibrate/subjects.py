@@ -24,7 +24,7 @@ INT8_RESIDUAL = Recipe((Rule("stem.*", "float", "three channels"), Rule("*", "in
 
 
 class Net(nn.Module):
-    """``[B, 3, 16, 16]`` → ``[B, 5]``: a stem, a residual branch of two pointwise layers, a depthwise one, a classifier."""
+    """``[B, 3, 16, 16]`` → ``[B, 5]``: stem, residual branch of two pointwise layers, depthwise layer, classifier."""
 
     def __init__(self) -> None:
         super().__init__()
