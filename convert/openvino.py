@@ -7,6 +7,7 @@ only; the rest of the superset is dropped.
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
     onnx.graph.sort()
     staged = folder / "model.onnx"
     ir.save(onnx, staged)
-    model = ov.Core().read_model(staged)
+    model = core().read_model(staged)
     for key, value in metadata.items():
         model.set_rt_info(value, ["edgevit", key])
     ov.save_model(model, folder / FILE, compress_to_fp16=source.precision == "fp16")
@@ -51,11 +52,21 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
     return tuple(dropped)
 
 
+@cache
+def core() -> Any:
+    """One for the whole process.
+
+    Its CPU plugin gives the thread a stack for signals, and takes it away when it goes: of two that go in the wrong
+    order the second puts the first one's back, and the next signal, a Ctrl-C, ends in a segmentation fault.
+    """
+    return ov.Core()
+
+
 def compiled(folder: Path, threads: int) -> Any:
     """Compiled for the CPU; float operators stay float32, where the plugin would take bfloat16 on some hosts."""
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     with readable(folder / FILE):
-        return ov.Core().compile_model(folder / FILE, "CPU", settings)
+        return core().compile_model(folder / FILE, "CPU", settings)
 
 
 def load(folder: Path, threads: int = 1) -> Run:
@@ -93,7 +104,7 @@ def grid(folder: Path) -> dict[str, TensorGrid]:
     """
     grids = {}
     with readable(folder / FILE):
-        for node in ov.Core().read_model(folder / FILE).get_ops():
+        for node in core().read_model(folder / FILE).get_ops():
             if node.get_type_name() != "Multiply" or (quantized := quantized_value(node)) is None:
                 continue
             scale, zero_point = constant(node, 1), constant(node.input_value(0).get_node(), 1)

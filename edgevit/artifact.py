@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-import os
+import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from edgevit.errors import ClaimError, InputError
 
 MANIFEST, IMAGES = "manifest.json", "images.json"
 SCHEMA = 1
+FULL = 1 << 20  # a disk with fewer free bytes than this counts as full
 
 
 def check_destination(out: Path, force: bool) -> None:
@@ -25,8 +28,10 @@ def check_destination(out: Path, force: bool) -> None:
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise InputError(f"{out} is not an edgevit export, so --force does not replace it: choose another --out")
     parent = nearest_existing(out.absolute().parent)
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"{parent} is not a folder that can be written to: choose another --out")
+    try:
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        raise InputError(f"{parent} cannot be written to ({error.strerror}): choose another --out") from None
 
 
 def nearest_existing(path: Path) -> Path:
@@ -37,53 +42,70 @@ def nearest_existing(path: Path) -> Path:
 def staged(out: Path) -> Iterator[Path]:
     """A new folder beside ``out`` that takes its place when the block ends, and goes when it fails.
 
-    An export that was at ``out`` stays readable there until then.
+    An export that was at ``out`` stays readable there until then. Raises InputError if the block failed because the
+    disk is full, whatever the library that met it made of that.
     """
-    created = missing_parents(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+    out = out.resolve()
+    created = [parent for parent in out.parents if not parent.exists()]
+    folder, old = (out.with_name(f".{out.name}.{kind}-{secrets.token_hex(4)}") for kind in ("partial", "old"))
     try:
+        folder.mkdir(parents=True)
         yield folder
-        folder.chmod(0o777 & ~current_umask())
-        replace(folder, out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        for parent in created:
-            with_nothing_in_it(parent)
+        with uninterrupted():
+            replace(folder, out, old)
+    except BaseException as error:
+        full = isinstance(error, Exception) and not isinstance(error, InputError) and full_disk(out.parent)
+        with uninterrupted():
+            shutil.rmtree(folder, ignore_errors=True)
+            for parent in created:
+                remove_if_empty(parent)
+        if full:
+            raise InputError(f"the disk of {full} is full: free space, or choose another --out or TMPDIR") from error
         raise
 
 
-def missing_parents(out: Path) -> list[Path]:
-    """The folders that have to be made for ``out``, innermost first."""
-    return [parent for parent in out.absolute().parents if not parent.exists()]
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is over. Signals reach the main thread only, so others need no guard."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: waiting.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])
 
 
-def with_nothing_in_it(folder: Path) -> None:
-    """Remove ``folder`` if it is there and empty."""
+def full_disk(folder: Path) -> Path | None:
+    """``folder`` or the folder of temporary files, if the disk that it is on is full."""
+    places = [place for place in (folder, Path(tempfile.gettempdir())) if place.exists()]
+    return next((place for place in places if shutil.disk_usage(place).free < FULL), None)
+
+
+def remove_if_empty(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 
-def current_umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
-def replace(folder: Path, out: Path) -> None:
-    """Rename ``folder`` to ``out``; what was there is moved away first and put back if that fails."""
+def replace(folder: Path, out: Path, old: Path) -> None:
+    """Rename ``folder`` to ``out``; what was there waits as ``old`` and is put back if that fails."""
     if not out.exists():
         folder.rename(out)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
-    out.rename(old / "export")
+    out.rename(old)
     try:
         folder.rename(out)
-    except BaseException:
-        (old / "export").rename(out)
-        old.rmdir()
+    except OSError:
+        old.rename(out)
         raise
-    shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def sha256_of(path: Path) -> str:

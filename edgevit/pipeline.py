@@ -63,7 +63,7 @@ def export(
         manifest = build(options, subject, modules, folder, progress) | {"command": list(command)}
         manifest["export_seconds"] = round(time.perf_counter() - started, 2)
         artifact.write_json(folder / artifact.MANIFEST, manifest)
-    return manifest
+    return artifact.read_manifest(out)
 
 
 def build(

@@ -4,11 +4,12 @@ What a damaged input keeps from being derived is a claim that does not hold, not
 checked all the same.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from torch.fx import GraphModule
 
 from calibrate.program import QuantizedProgram
@@ -17,12 +18,14 @@ from edgevit import artifact
 from edgevit.bench import local
 from edgevit.errors import EdgevitError, MissingError
 from edgevit.images import ImageSet, Item, open_images
+from edgevit.models.weights import Weights
 from edgevit.selection import Selection
 from edgevit.steps import (
     Lowered,
     Options,
     Progress,
     Subject,
+    chosen_recipe,
     count,
     fold_model,
     load_model,
@@ -34,24 +37,21 @@ from edgevit.verify import claims, grid
 from edgevit.verify.claims import Check
 
 PARTS = ("calibration", "scored")
+MEASURED = "calibration, parity and latency"
 
 
 def rederive(
-    folder: Path,
-    manifest: Mapping[str, Any],
-    data: str | None,
-    weights: str | None,
-    progress: Progress,
-    note: Callable[[str], None],
+    folder: Path, manifest: Mapping[str, Any], data: str | None, weights: str | None, progress: Progress
 ) -> Iterator[Check]:
     """A check for every claim of ``manifest``; ``data`` and ``weights`` replace the places that it names."""
     options = stated_options(manifest, data, weights)
     yield claims.failures(manifest)
-    for name, claimed in manifest["targets"].items():
-        yield claims.files(name, folder / name, claimed)
+    yield claims.layout(folder, manifest["targets"])
     lowered: dict[str, Lowered] = {}
     for name, claimed in manifest["targets"].items():
+        yield claims.files(name, folder / name, claimed)
         yield from reopened(name, folder / name, claimed, manifest, lowered)
+        yield claims.consistent_latency(name, manifest["latency"][name], options.threads)
     images, checks = listed_images(folder, manifest, options)
     yield from checks
     try:
@@ -59,31 +59,19 @@ def rederive(
     except EdgevitError as error:
         yield claims.underivable("weights", error)
         return
-    yield claims.equal("weights", manifest["model"]["weights"]["sha256"], loaded.sha256)
-    yield claims.equal("preprocessing", manifest["preprocess"], as_json(loaded.preprocess.manifest()))
-    if images is None:
-        yield Check(
-            "calibration, parity and latency", "cannot be derived again without the images: name them with --data"
-        )
-        return
-    subject = Subject(options.model, model, loaded, images)
-    described = manifest["model"]
-    yield claims.equal("parameters and MACs", (described["params"], described["macs"]), count(model, subject.example))
-    try:
-        yield from measured(options, subject, manifest, lowered, progress)
-    except EdgevitError as error:
-        yield claims.underivable("calibration, parity and latency", error)
+    yield from described(options, model, loaded, manifest)
+    if loaded.sha256 != manifest["model"]["weights"]["sha256"]:
+        yield Check(MEASURED, "cannot be derived again without the weights: name them with --weights")
+    elif images is None:
+        yield Check(MEASURED, "cannot be derived again without the images: name them with --data")
+    else:
+        yield from measured(options, Subject(options.model, model, loaded, images), manifest, lowered, progress)
 
 
 def stated_options(manifest: Mapping[str, Any], data: str | None, weights: str | None) -> Options:
     options = Options(**manifest["options"])
     options = replace(options, targets=tuple(options.targets), calib_size=None, parity_images=None)
     return replace(options, data=data or options.data, weights=weights or options.weights)
-
-
-def as_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """With tuples as the lists that JSON makes of them."""
-    return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
 
 
 def reopened(
@@ -122,15 +110,22 @@ def listed_images(folder: Path, manifest: Mapping[str, Any], options: Options) -
         images = open_images(options.data)
     except EdgevitError as error:
         return None, [claims.underivable("images", error)]
-    items = claims.listed_items(images)
-    stated = {"scored": manifest["parity"]["sha256_of_list"]}
-    if "calibration" in manifest["quant"]:
-        stated["calibration"] = manifest["quant"]["calibration"]["sha256_of_list"]
-    checks = [claims.images(part, listed[part], digest, items) for part, digest in stated.items()]
-    missing = [entry["name"] for part in PARTS for entry in listed[part] if entry["name"] not in items]
-    if missing:
+    stated, parity, quant = manifest["images"], manifest["parity"], manifest["quant"]
+    items = {item.name: item for item in images.items}
+    digest = artifact.sha256_of(folder / artifact.IMAGES)
+    checks = [claims.equal("list of images", stated["list"], {"path": artifact.IMAGES, "sha256": digest})]
+    checks += [claims.images(part, listed[part], items) for part in PARTS]
+    claimed, found = [(parity["images"], parity["sha256_of_list"])], [claims.size_and_digest(listed["scored"])]
+    if "calibration" in quant:
+        claimed.append((quant["calibration"]["images"], quant["calibration"]["sha256_of_list"]))
+        found.append(claims.size_and_digest(listed["calibration"]))
+    checks.append(claims.equal("number and digest of the images", claimed, found))
+    checks.append(claims.equal("number of skipped images", stated["skipped"], len(stated["bad"])))
+    checks.append(claims.skipped(stated["bad"], items))
+    if any(entry["name"] not in items for part in PARTS for entry in listed[part]):
         return None, checks
     parts = [subset(images, items, listed[part]) for part in PARTS]
+    checks.append(claims.equal("labels", parity["labels"], parts[1].labelled))
     return Selection(parts[0], parts[1], bad=()), checks
 
 
@@ -138,17 +133,45 @@ def subset(images: ImageSet, items: Mapping[str, Item], listed: list[Mapping[str
     return ImageSet(images.source, [items[entry["name"]] for entry in listed], images.classes)
 
 
+def described(options: Options, model: nn.Module, weights: Weights, manifest: Mapping[str, Any]) -> Iterator[Check]:
+    """What the manifest says of the model, its weights and how it was asked for, against the model itself."""
+    stated = manifest["model"]
+    found: dict[str, Any] = {"sha256": weights.sha256, "licence": weights.licence, "notes": weights.notes}
+    yield claims.equal("weights", {key: stated["weights"][key] for key in found}, found)
+    yield claims.equal("preprocessing", manifest["preprocess"], weights.preprocess.manifest())
+    found = {
+        "name": options.model,
+        "image_size": model.image_size,
+        "classes": model.classes,
+        "class_names": weights.class_names,
+    }
+    yield claims.equal("model", {key: stated[key] for key in found}, found)
+    yield claims.equal("parameters and MACs", (stated["params"], stated["macs"]), count(model))
+    claimed = (manifest["seed"], manifest["quant"]["mode"], sorted(manifest["targets"]))
+    yield claims.equal("seed, precision, targets", claimed, (options.seed, options.quant, sorted(options.targets)))
+
+
 def measured(
     options: Options, subject: Subject, manifest: Mapping[str, Any], lowered: Mapping[str, Lowered], progress: Progress
 ) -> Iterator[Check]:
     """Fold, calibrate and measure as the export did."""
-    folded, reports = fold_model(subject, progress)
-    yield claims.folds(manifest["fold"], reports)
-    _, quantized = make_source(options, subject, folded, progress)
-    if quantized is not None:
-        yield claims.calibration(grid.from_manifest(manifest["quant"]["tensors"]), quantized.tensors)
-        yield claims.equal("operators that the recipe quantises", manifest["quant"]["operators"], quantized.asked)
-    yield from measurements(options, subject, manifest, folded, quantized, lowered, progress)
+    try:
+        folded, reports = fold_model(subject, progress)
+        yield claims.folds(manifest["fold"], reports)
+        _, quantized = make_source(options, subject, folded, progress)
+        if quantized is not None:
+            yield from calibrated(options, manifest["quant"], quantized)
+        yield from measurements(options, subject, manifest, folded, quantized, lowered, progress)
+    except EdgevitError as error:
+        yield claims.underivable(MEASURED, error)
+
+
+def calibrated(options: Options, stated: Mapping[str, Any], quantized: QuantizedProgram) -> Iterator[Check]:
+    recipe = chosen_recipe(options)
+    asked = (recipe.manifest(), recipe.observer, "ptq")
+    yield claims.equal("recipe", (stated["recipe"], stated["calibration"]["observer"], stated["method"]), asked)
+    yield claims.equal("operators that the recipe quantises", stated["operators"], quantized.asked)
+    yield claims.calibration(grid.from_manifest(stated["tensors"]), quantized.tensors)
 
 
 def measurements(
@@ -164,7 +187,7 @@ def measurements(
         yield Check("parity and latency", "cannot be derived again with an artifact that does not open")
         return
     links = measure_parity(options, subject, folded, quantized, lowered, progress)
-    yield from claims.parity(manifest["parity"]["links"], links)
+    yield from claims.parity(manifest["parity"], links)
     for name, comparison in measure_latency(options, subject, folded, lowered, progress).items():
         claimed = manifest["latency"][name]
         yield claims.latency(name, claimed, comparison, options.judges_latency, same_host(manifest))

@@ -4,9 +4,10 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from calibrate.recipe import Observer, Recipe
 from calibrate.recipes import DEFAULTS
 from convert.fold import FoldReport, fold
 from convert.source import Precision, Source
-from convert.target import TARGETS, Census, Target, installed
+from convert.target import TARGETS, Census, Target, installed, readable
 from edgevit import __version__, selection
 from edgevit.bench import local, protocol
 from edgevit.images import open_images
@@ -72,10 +73,24 @@ class Options:
         """Whether being slower than the float twin is a failure."""
         return self.quant == "int8" and not self.allow_slower
 
-    def limits(self) -> Limits:
-        """Of the links that end in an artifact or the quantised program."""
+    @property
+    def trained(self) -> bool:
+        """Whether accuracy means anything."""
+        return self.weights != "random"
+
+    def limits(self, self_noise_db: float) -> Limits:
+        """Of the links that end in an artifact or the quantised program; the noise is that of the original."""
+        usual = parity.LIMITS[self.quant] if self.trained or self.quant == "fp32" else parity.UNTRAINED
         given = {"min_sqnr_db": self.min_sqnr, "min_agreement": self.min_agreement, "max_drop": self.max_drop}
-        return replace(parity.LIMITS[self.quant], **{k: v for k, v in given.items() if v is not None})
+        usual = parity.above_noise(usual, self_noise_db)
+        return replace(usual, **{k: v for k, v in given.items() if v is not None})
+
+    def anchored(self) -> "Options":
+        """With absolute paths and the targets' own names, so that they mean the same anywhere and at any time."""
+        data = self.data if self.data == "bundled" else str(Path(self.data).absolute())
+        named = self.weights in (None, "bundled", "official", "random")
+        weights = self.weights if named else str(Path(str(self.weights)).absolute())
+        return replace(self, data=data, weights=weights, targets=chosen_targets(self.targets))
 
 
 @dataclass(frozen=True)
@@ -127,9 +142,7 @@ def prepare(options: Options, progress: Progress, note: Callable[[str], None]) -
     registry.entry(options.model)
     images = open_images(options.data)
     model, weights = load_model(options, progress)
-    for message in weights.notes:
-        note(message)
-    selection.check_labels(images, int(model.classes))  # type: ignore[arg-type]
+    selection.check_labels(images, cast(int, model.classes))
     with progress("checking images", None):
         chosen = selection.select(
             images,
@@ -139,18 +152,31 @@ def prepare(options: Options, progress: Progress, note: Callable[[str], None]) -
             skip_bad=options.skip_bad_images,
             report=note,
         )
+    for message in weights.notes:
+        note(message)
+    if not options.trained:
+        note("parity is measured, but with random weights only limits that are named on the command line are judged")
     return Subject(options.model, model, weights, chosen)
 
 
 def load_model(options: Options, progress: Progress) -> tuple[nn.Module, Weights]:
     """The model in evaluation mode, and where its weights come from."""
-    with progress("loading weights", None):
+    with ExitStack() as stack:
+        come, advance = 0, None
+
+        def report(done: int, total: int | None) -> None:
+            nonlocal come, advance
+            advance = advance or stack.enter_context(progress("fetching weights", total))
+            advance(done - come)
+            come = done
+
         return model_weights.load(
             options.model,
             options.weights or "bundled",
             image_size=options.image_size,
             classes=options.classes,
             seed=options.seed,
+            report=report,
         )
 
 
@@ -214,7 +240,7 @@ def measure_parity(
     chain = [Stage(parity.ORIGINAL, torch_run(subject.model), BATCH), Stage(parity.FOLDED, torch_run(folded), BATCH)]
     if quantized is not None:
         chain.append(Stage(parity.QUANTISED, torch_run(quantized.run), BATCH))
-    artifacts = [Stage(name, entry.module.load(entry.folder, options.threads)) for name, entry in lowered.items()]
+    artifacts = [Stage(name, artifact_run(entry, options.threads)) for name, entry in lowered.items()]
     outputs: dict[str, Logits] = {}
     noise: dict[str, float] = {}
     for stage in chain + artifacts:
@@ -226,8 +252,8 @@ def measure_parity(
         ends = [(stage.name, outputs[stage.name]) for stage in (from_, to)]
         return parity.link(ends[0], ends[1], noise[to.name], images.labels(), limits)
 
-    limits = options.limits()
-    links = [link(chain[0], chain[1], parity.EXACT)]
+    limits = options.limits(noise[parity.ORIGINAL])
+    links = [link(chain[0], chain[1], parity.above_noise(parity.EXACT, noise[parity.ORIGINAL]))]
     links += [link(chain[1], stage, limits) for stage in chain[2:]]
     links += [link(chain[-1], stage, limits) for stage in artifacts]
     return links + [link(chain[0], stage, limits) for stage in artifacts]
@@ -238,6 +264,17 @@ def torch_run(model: Callable[[torch.Tensor], torch.Tensor]) -> parity.Run:
     def run(x: NDArray[np.float32]) -> Logits:
         logits: Logits = model(torch.from_numpy(x)).numpy()
         return logits
+
+    return run
+
+
+def artifact_run(lowered: Lowered, threads: int) -> parity.Run:
+    """An artifact as a function. Raises ClaimError if its runtime cannot load or run it."""
+    runtime = lowered.module.load(lowered.folder, threads)
+
+    def run(x: NDArray[np.float32]) -> Logits:
+        with readable(lowered.folder):
+            return runtime(x)
 
     return run
 
@@ -279,8 +316,9 @@ def artifact_metadata(options: Options, subject: Subject) -> dict[str, str]:
     }
 
 
-def count(model: nn.Module, example: torch.Tensor) -> tuple[int, int]:
+def count(model: nn.Module) -> tuple[int, int]:
     """Parameters, and multiply-accumulates of one image: convolutions and matrix products only."""
+    size = cast(int, model.image_size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(example)
+        model(torch.zeros(1, 3, size, size))
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2

@@ -1,11 +1,20 @@
 """``edgevit export``."""
 
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgevit.errors import ClaimError
+
+
+def finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """A limit that is NaN would never be broken."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 @click.command("export")
@@ -26,12 +35,31 @@ from edgevit.errors import ClaimError
 @click.option(
     "--observer", type=click.Choice(["minmax", "histogram"]), help="How ranges become scales.  [default: the recipe's]"
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws the images and random weights.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Draws the images and random weights.",
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the runtimes when timed.")
 @click.option("--runs", type=click.IntRange(20), default=480, show_default=True, help="Timed calls of each artifact.")
-@click.option("--min-sqnr", type=float, metavar="DB", help="Least SQNR of a link.  [default: 15 for int8]")
-@click.option("--min-agreement", type=click.FloatRange(0, 1), help="Least top-1 agreement.  [default: 0.95 for int8]")
-@click.option("--max-drop", type=float, metavar="POINTS", help="Largest top-1 loss of a link.  [default: 1.0 for int8]")
+@click.option(
+    "--min-sqnr", type=float, callback=finite, metavar="DB", help="Least SQNR of a link.  [default: 15 for int8]"
+)
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    callback=finite,
+    help="Least top-1 agreement.  [default: 0.95 for int8]",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    callback=finite,
+    metavar="POINTS",
+    help="Largest top-1 loss of a link.  [default: 1.0 for int8]",
+)
 @click.option("--allow-slower", is_flag=True, help="Accept an INT8 artifact that is slower than its float twin.")
 @click.option("--skip-bad-images", is_flag=True, help="Leave unusable images out; they are named and counted.")
 @click.option("--force", is_flag=True, help="Replace an export that is there.")
@@ -49,7 +77,8 @@ def command(out: Path | None, force: bool, as_json: bool, targets: tuple[str, ..
 
     options = Options(targets=targets or ("openvino",), **chosen)
     out = out or Path("out") / f"{options.model}-{options.quant}"
-    manifest = pipeline.export(options, out, force=force, progress=ui.counting, note=ui.note)
+    line = ["edgevit", *sys.argv[1:]]
+    manifest = pipeline.export(options, out, force=force, command=line, progress=ui.counting, note=ui.note)
     if as_json:
         ui.print_json(manifest)
     else:

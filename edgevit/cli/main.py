@@ -4,15 +4,14 @@ import difflib
 import errno
 import importlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType
 
 import click
 
 from edgevit import __version__
+from edgevit.cli import interruption
 from edgevit.errors import EdgevitError
 
 COMMANDS = {
@@ -59,7 +58,7 @@ def cli() -> None:
 
 def main() -> None:
     """The ``edgevit`` console script."""
-    signal.signal(signal.SIGTERM, terminate)
+    interruption.listen()
     args = [arg for arg in sys.argv[1:] if arg != "--debug"]
     try:
         code = run(args or ["--help"])
@@ -68,6 +67,8 @@ def main() -> None:
         discard_output_that_cannot_go()
         if "--debug" in sys.argv:
             traceback.print_exception(error)
+        if interruption.requested and not isinstance(error, KeyboardInterrupt):
+            error = KeyboardInterrupt()  # which was swallowed, and left a library half imported
         message, code = explain(error)
         if message:
             print(f"edgevit: {' '.join(message.split())}", file=sys.stderr)
@@ -95,7 +96,7 @@ def explain(error: BaseException) -> tuple[str, int]:
             return str(error) or "interrupted: nothing was kept", INTERRUPTED
         case BrokenPipeError():
             return "", PIPE_CLOSED
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
             return "the disk is full: free space or choose another --out", WRONG
         case OSError(filename=str() as path, strerror=str() as reason):
             return f"{path}: {reason}: check that path", WRONG
@@ -124,8 +125,3 @@ def discard_output_that_cannot_go() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def terminate(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that temporary files go."""
-    raise KeyboardInterrupt

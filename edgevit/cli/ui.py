@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from edgevit.cli import interruption
+
 
 class Terminal(Console):
     """Lets the command line say how it ends when its reader has gone; rich would exit with code 1."""
@@ -38,9 +40,15 @@ def progress() -> Iterator[Progress]:
 @contextmanager
 def counting(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """One bar of a progress display; what it yields is told how many more are done."""
+    interruption.check()
     with progress() as display:
         task = display.add_task(title, total=total)
-        yield lambda count: display.advance(task, count)
+
+        def advance(count: int) -> None:
+            interruption.check()
+            display.advance(task, count)
+
+        yield advance
 
 
 @contextmanager

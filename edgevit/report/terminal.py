@@ -34,21 +34,28 @@ def headline(manifest: Mapping[str, Any]) -> Text:
 
 def parity_table(manifest: Mapping[str, Any]) -> Table:
     parity = manifest["parity"]
-    table = Table(title=f"\nParity on {parity['images']} images", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=f"\nParity on {parity['images']} images",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     table.add_column("step")
     for column in ("SQNR", "noise", "same", *(("top-1 %", "drop (95 %)") if parity["labels"] else ())):
         table.add_column(column, justify="right", no_wrap=True)
     for link in parity["links"]:
-        row = [f"{link['from']} → {link['to']}", f"{link['sqnr_db']:.1f}", f"{link['self_noise_db']:.1f}"]
+        step = f"{link['from']} → {link['to']}".replace("quantised program", "quantised")
+        row = [step, f"{link['sqnr_db']:.1f}", f"{link['self_noise_db']:.1f}"]
         row.append(f"{link['top1_agreement']:.1%}")
         if "top1_to" in link:
             low, high = link["top1_drop_ci95"]
             row += [
                 f"{link['top1_from']:.1f} → {link['top1_to']:.1f}",
-                f"{link['top1_drop']:.1f} ({low:.1f} to {high:.1f})",
+                f"{link['top1_drop']:.1f} ({low:.1f}..{high:.1f})",
             ]
         table.add_row(*row)
-    table.caption = "SQNR and the program's own self-noise in dB; same: equal top-1; drop in points"
+    table.caption = "SQNR and self-noise in dB; same: equal top-1; drop in points"
     return table
 
 
@@ -63,11 +70,11 @@ def target_table(manifest: Mapping[str, Any]) -> Table:
         low, high = latency["speedup_ci95"]
         for row, cell in (
             ("size, MB", f"{entry['bytes'] / 1e6:.1f}"),
-            ("operators in INT8: delivered of asked", f"{census['int8_delivered']} of {census['int8_asked']}"),
+            ("INT8 operators of those asked", f"{census['int8_delivered']} of {census['int8_asked']}"),
             ("tensors on the program's grid", grid_cell(entry)),
             ("p50, ms", f"{latency['p50_ms']:.2f}"),
-            ("p50 of the float32 artifact, ms", f"{latency['float_p50_ms']:.2f}"),
-            ("times as fast as float32 (95 %)", f"{latency['speedup']:.2f} ({low:.2f} to {high:.2f})"),
+            ("p50 of the float twin, ms", f"{latency['float_p50_ms']:.2f}"),
+            ("times as fast (95 %)", f"{latency['speedup']:.2f} ({low:.2f} to {high:.2f})"),
             ("lowering, s", f"{entry['export_seconds']:.1f}"),
             ("peak memory, MB", str(entry["peak_rss_mb"])),
         ):
@@ -84,9 +91,10 @@ def grid_cell(entry: Mapping[str, Any]) -> str:
     return f"{grid['tensors_compared']} equal" if grid["matches"] else f"{len(grid['differing'])} differ"
 
 
-def verify_report(checks: list[Check]) -> Table:
-    table = Table(box=None, show_header=False)
+def verify_report(checks: list[Check]) -> RenderableType:
+    """One line a claim."""
+    lines = []
     for check in checks:
-        mark = Text("holds", style="green") if check.holds else Text("FAILS", style="red")
-        table.add_row(mark, check.claim, check.reason or "")
-    return table
+        mark = ("holds", "green") if check.holds else ("FAILS", "red")
+        lines.append(Text.assemble(mark, f"  {check.claim}", f": {check.reason}" if check.reason else ""))
+    return Group(*lines)

@@ -6,7 +6,7 @@ its input by one part in a million does to its output.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,14 @@ LIMITS = {
     "fp16": Limits(min_sqnr_db=35, min_agreement=0.98, max_drop=0.5),
     "int8": Limits(min_sqnr_db=15, min_agreement=0.95, max_drop=1.0),
 }
+# Random weights spread a rounding step far and give every class much the same logit. What is left to ask is that the
+# noise be smaller than the signal.
+UNTRAINED = Limits(min_sqnr_db=0, min_agreement=0, max_drop=100)
+
+
+def above_noise(limits: Limits, self_noise_db: float) -> Limits:
+    """No more SQNR than the reference keeps against itself: some models make more of float rounding than others."""
+    return replace(limits, min_sqnr_db=min(limits.min_sqnr_db, self_noise_db))
 
 
 @dataclass(frozen=True)
@@ -63,22 +71,27 @@ class Link:
 
     def broken(self) -> str | None:
         """Why the link does not hold, or None."""
-        name = f"parity {self.from_} → {self.to}"
         if self.sqnr_db < self.limits.min_sqnr_db:
-            return f"{name}: {self.sqnr_db:.1f} dB SQNR, less than {self.limits.min_sqnr_db:g}"
+            return f"{self.sqnr_db:.1f} dB SQNR, less than {self.limits.min_sqnr_db:.4g}"
         if self.top1_agreement < self.limits.min_agreement:
-            return f"{name}: {self.top1_agreement:.1%} top-1 agreement, less than {self.limits.min_agreement:.1%}"
+            return f"{self.top1_agreement:.1%} top-1 agreement, less than {self.limits.min_agreement:.1%}"
         if self.top1 is not None and self.top1.drop_points > self.limits.max_drop:
-            return f"{name}: top-1 drops {self.top1.drop_points:.2f} points, more than {self.limits.max_drop:g}"
+            return f"top-1 drops {self.top1.drop_points:.2f} points, more than {self.limits.max_drop:g}"
         return None
 
+    @property
+    def name(self) -> str:
+        return f"parity {self.from_} → {self.to}"
+
     def manifest(self) -> dict[str, Any]:
-        labelled = {
-            "top1_from": self.top1 and self.top1.from_,
-            "top1_to": self.top1 and self.top1.to,
-            "top1_drop": self.top1 and self.top1.drop_points,
-            "top1_drop_ci95": self.top1 and list(self.top1.ci95),
-        }
+        labelled: dict[str, Any] = {}
+        if self.top1 is not None:
+            labelled = {
+                "top1_from": self.top1.from_,
+                "top1_to": self.top1.to,
+                "top1_drop": self.top1.drop_points,
+                "top1_drop_ci95": list(self.top1.ci95),
+            }
         return {
             "from": self.from_,
             "to": self.to,
@@ -86,7 +99,8 @@ class Link:
             "cosine": self.cosine,
             "top1_agreement": self.top1_agreement,
             "self_noise_db": self.self_noise_db,
-            **(labelled if self.top1 else {}),
+            **labelled,
+            "limits": asdict(self.limits),
         }
 
 
@@ -103,12 +117,18 @@ def predict(stage: Stage, images: ImageSet, preprocess: Preprocess, advance: Cal
 
 
 def self_noise(stage: Stage, images: ImageSet, preprocess: Preprocess, seed: int) -> float:
-    """In dB, on the first images: the floor below which a difference of this stage means nothing."""
+    """In dB, on the first images: the floor below which a difference of this stage means nothing.
+
+    Raises ClaimError for logits that compare with nothing.
+    """
 
     def first() -> Iterator[NDArray[np.float32]]:
         return images.take(range(min(NOISE_IMAGES, len(images)))).batches(preprocess, stage.batch)
 
-    return metrics.self_noise(stage.run, first(), seed)
+    try:
+        return metrics.self_noise(stage.run, first(), seed)
+    except ValueError as error:
+        raise ClaimError(f"self-noise of the {stage.name} model: {error}") from None
 
 
 def link(
@@ -118,15 +138,18 @@ def link(
     labels: NDArray[np.int64] | None,
     limits: Limits,
 ) -> Link:
-    """Compare the logits of two stages on the same images."""
+    """Compare the logits of two stages on the same images. Raises ClaimError if they do not compare."""
     reference, output = from_[1], to[1]
-    return Link(
-        from_[0],
-        to[0],
-        metrics.sqnr_db(reference, output),
-        metrics.cosine(reference, output),
-        metrics.top1_agreement(reference, output),
-        self_noise_db,
-        None if labels is None else metrics.paired_drop(reference, output, labels),
-        limits,
-    )
+    try:
+        return Link(
+            from_[0],
+            to[0],
+            metrics.sqnr_db(reference, output),
+            metrics.cosine(reference, output),
+            metrics.top1_agreement(reference, output),
+            self_noise_db,
+            None if labels is None else metrics.paired_drop(reference, output, labels),
+            limits,
+        )
+    except ValueError as error:
+        raise ClaimError(f"parity {from_[0]} → {to[0]}: {error}") from None

@@ -1,0 +1,91 @@
+"""One small INT8 export for all tests that look at one: copy its folder before damaging it."""
+
+import contextlib
+import io
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgevit.bench import protocol
+from edgevit.cli import main
+from edgevit.models import weights
+
+CALIBRATION, SCORED = 8, 15
+# Untrained weights, few images, no time: enough to see that everything is there, too little to ask much of it.
+SMALL = ("--calib-size", CALIBRATION, "--runs", 20, "--allow-slower", "--min-agreement", 0, "--max-drop", 100)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What ``edgevit export --json`` left and printed."""
+
+    folder: Path
+    data: Path
+    weights: Path
+    out: str
+    err: str
+    code: int
+
+
+@contextlib.contextmanager
+def short_timing():
+    """Latency without the warm-up: its numbers mean little, and no test looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "compare", partial(protocol.compare, warmup_seconds=0))
+        yield
+
+
+def write_images(folder: Path, count: int, classes: int) -> Path:
+    """Class folders ``0`` ... of noise."""
+    random = np.random.default_rng(0)
+    for index in range(count):
+        path = folder / str(index % classes) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (70, 64, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 images of two classes; one of them is truncated."""
+    folder = write_images(tmp_path_factory.mktemp("images") / "data", CALIBRATION + SCORED + 1, classes=2)
+    bad = folder / "0" / "4.png"
+    bad.write_bytes(bad.read_bytes()[:2000])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the smallest model, as a file."""
+    model, _ = weights.load("efficientvit_m0", "random", image_size=64, classes=10)
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    weights.save(path, model, {"model": "efficientvit_m0", "image_size": "64", "licence": "CC0-1.0"})
+    return path
+
+
+def run_export(*args: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr; the code is that of an exception where there was one."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), short_timing():
+        try:
+            code = main.run(["export", *map(str, args)])
+        except Exception as error:
+            message, code = main.explain(error)
+            err.write(message)
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="session")
+def exported(data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """INT8 for every target."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("exports") / "int8"
+    targets = ("--target", "all", "--target", "onnx")
+    options = ("--weights", checkpoint, "--data", data, "--skip-bad-images", "--min-sqnr", 0, "--json", *SMALL)
+    code, out, err = run_export(*targets, *options, "--out", folder)
+    return Exported(folder, data, checkpoint, out, err, code)
