@@ -231,9 +231,9 @@ def verify(
     ClaimError if its manifest is no JSON, and MissingError for a runtime that is not installed.
 
     Some of a manifest is a record of the moment and cannot be derived again: ``created``, ``command``, ``environment``,
-    ``tool_version``, seconds, peak memory, and what a millisecond was on that machine that day. Latency is therefore
-    checked as a ratio to the float twin, timed again, and for agreement with itself. Neither is a manifest signed:
-    verify tells what no longer fits together, not who made it.
+    ``tool_version``, ``runs``, seconds, peak memory, and what a millisecond was on that machine that day. Latency is
+    therefore checked as a ratio to the float twin, timed again, and for agreement with itself. Neither is a manifest
+    signed: verify tells what no longer fits together, not who made it.
     """
     manifest = artifact.read_manifest(folder)
     checks = []

@@ -241,11 +241,11 @@ def measure_parity(
     if quantized is not None:
         chain.append(Stage(parity.QUANTISED, torch_run(quantized.run), BATCH))
     artifacts = [Stage(name, artifact_run(entry, options.threads)) for name, entry in lowered.items()]
-    outputs: dict[str, Logits] = {}
+    with progress("parity", len(images)) as advance:
+        outputs = parity.predict(chain + artifacts, images, preprocess, advance)
     noise: dict[str, float] = {}
     for stage in chain + artifacts:
-        with progress(f"parity: {stage.name}", len(images)) as advance:
-            outputs[stage.name] = parity.predict(stage, images, preprocess, advance)
+        with progress(f"self-noise: {stage.name}", None):
             noise[stage.name] = parity.self_noise(stage, images, preprocess, options.seed)
 
     def link(from_: Stage, to: Stage, limits: Limits) -> Link:

@@ -23,7 +23,7 @@ LINES = [line for block in CONSOLE for line in block.splitlines()]
 def make(target: str) -> list[str]:
     """The commands that a Makefile target runs, once everything is set up."""
     done = subprocess.run(
-        ["make", "--dry-run", "--assume-old=.venv/.installed", target],
+        ["make", "--no-print-directory", "--dry-run", "--assume-old=.venv/.installed", target],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ layers behind it spread. A link is judged by SQNR and top-1, beside the program'
 its input by one part in a million does to its output.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -104,16 +104,26 @@ class Link:
         }
 
 
-def predict(stage: Stage, images: ImageSet, preprocess: Preprocess, advance: Callable[[int], None]) -> Logits:
-    """``[len(images), classes]`` logits; ``advance`` is told of every batch. Raises ClaimError if one is not finite."""
-    outputs = []
-    for x in images.batches(preprocess, stage.batch):
-        logits = stage.run(x)
-        if not np.isfinite(logits).all():
-            raise ClaimError(f"the {stage.name} model gives logits that are not finite: check its weights")
-        outputs.append(logits)
+def predict(
+    stages: Sequence[Stage], images: ImageSet, preprocess: Preprocess, advance: Callable[[int], None]
+) -> dict[str, Logits]:
+    """``[len(images), classes]`` logits of each stage by its name; every image is decoded once for all of them.
+
+    ``advance`` is told how many images are done. Raises ClaimError if a stage gives logits that are not finite.
+    """
+    parts: dict[str, list[Logits]] = {stage.name: [] for stage in stages}
+    for x in images.batches(preprocess, max(stage.batch for stage in stages)):
+        for stage in stages:
+            parts[stage.name] += [finite(stage, x[i : i + stage.batch]) for i in range(0, len(x), stage.batch)]
         advance(len(x))
-    return np.concatenate(outputs)
+    return {name: np.concatenate(logits) for name, logits in parts.items()}
+
+
+def finite(stage: Stage, x: NDArray[np.float32]) -> Logits:
+    logits = stage.run(x)
+    if not np.isfinite(logits).all():
+        raise ClaimError(f"the {stage.name} model gives logits that are not finite: check its weights")
+    return logits
 
 
 def self_noise(stage: Stage, images: ImageSet, preprocess: Preprocess, seed: int) -> float:

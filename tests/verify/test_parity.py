@@ -90,17 +90,20 @@ def test_predict_batches_in_order_and_tells_how_far_it_is() -> None:
         seen.append(len(x))
         return x.mean(axis=(2, 3))
 
-    logits = parity.predict(Stage("made", run, batch=2), images(5), Preprocess.imagenet(8), told.append)
-    assert logits.shape == (5, 3)
-    assert (np.diff(logits[:, 0]) > 0).all()
-    assert told == seen == [2, 2, 1]
+    stages = [Stage("single", run), Stage("pairs", run, batch=2)]
+    logits = parity.predict(stages, images(5), Preprocess.imagenet(8), told.append)
+    assert logits["pairs"].shape == (5, 3)
+    assert (np.diff(logits["pairs"][:, 0]) > 0).all()
+    assert (logits["single"] == logits["pairs"]).all()
+    assert told == [2, 2, 1]
+    assert seen == [1, 1, 2, 1, 1, 2, 1, 1]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_not_finite_name_the_stage(value: float) -> None:
     stage = Stage("folded", lambda x: np.full((len(x), 2), value, np.float32))
     with pytest.raises(ClaimError, match="the folded model gives logits that are not finite"):
-        parity.predict(stage, images(1), Preprocess.imagenet(8), lambda count: None)
+        parity.predict([stage], images(1), Preprocess.imagenet(8), lambda count: None)
     with pytest.raises(ClaimError, match=r"self-noise of the folded model: .*NaN or infinite"):
         parity.self_noise(stage, images(1), Preprocess.imagenet(8), seed=0)
 
