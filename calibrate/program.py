@@ -18,6 +18,7 @@ decomposed = torch.ops.quantized_decomposed
 QUANTIZE = decomposed.quantize_per_tensor.default
 DEQUANTIZE = decomposed.dequantize_per_tensor.default
 DEQUANTIZE_WEIGHT = decomposed.dequantize_per_channel.default
+WEIGHTED = {torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default, torch.ops.aten.linear.default}
 RELUS = {torch.ops.aten.relu.default, torch.ops.aten.relu_.default}
 
 
@@ -52,6 +53,20 @@ class QuantizedProgram:
         with torch.no_grad():
             logits: Tensor = self.module(x)
             return logits
+
+
+def weighted_operators(program: ExportedProgram) -> dict[Node, str]:
+    """Every convolution and linear of a float or quantised program, in graph order, and its operator's name."""
+    signature = program.graph_signature
+    tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    named = {}
+    for node in program.graph.nodes:
+        if node.target not in WEIGHTED:
+            continue
+        weight = node.args[1].args[0] if node.args[1].target is DEQUANTIZE_WEIGHT else node.args[1]
+        if weight.name in tensors:
+            named[node] = tensors[weight.name].removesuffix(".weight")
+    return named
 
 
 def name_weights(converted: GraphModule, operators: dict[Node, str]) -> dict[str, TensorGrid]:

@@ -277,7 +277,7 @@ class EfficientViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks3(self.blocks2(self.blocks1(self.patch_embed(x))))
-        y: Tensor = self.head(x.mean((2, 3)))
+        y: Tensor = self.head(x.mean((2, 3), keepdim=True).flatten(1))  # XNNPACK's mean keeps its dimensions
         return y
 
 
