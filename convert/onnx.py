@@ -27,11 +27,12 @@ from convert.qdq.graph import (
     weight_dequantize_nodes,
 )
 from convert.qdq.integer_bias import integer_bias
+from convert.registry import TARGETS
 from convert.source import INPUT, Source
 from convert.target import Census, Run, readable
 
-PACKAGE = "onnxruntime"
-FILE = "model.onnx"
+FILE = TARGETS["onnx"].file
+BATCH = 1
 
 INTEGER_KINDS = {"QLinearConv": "conv", "QGemm": "linear", "QLinearMatMul": "matmul", "QLinearAdd": "add"}
 FLOAT_KINDS = {"Conv": "conv", "Gemm": "linear", "MatMul": "matmul", "FusedMatMul": "matmul"}

@@ -23,12 +23,13 @@ import openvino as ov  # noqa: E402
 from calibrate.program import TensorGrid  # noqa: E402
 from convert.qdq.drop_pairs import drop_pairs  # noqa: E402
 from convert.qdq.graph import is_integer_weighted  # noqa: E402
+from convert.registry import TARGETS  # noqa: E402
 from convert.source import Source  # noqa: E402
 from convert.target import Census, Run, readable  # noqa: E402
 from edgevit.errors import ClaimError  # noqa: E402
 
-PACKAGE = "openvino"
-FILE = "model.xml"
+FILE = TARGETS["openvino"].file
+BATCH = 1
 
 KINDS = {"Convolution": "conv", "FullyConnected": "linear", "MatMul": "matmul"}
 NOT_OPERATORS = {"Input", "Output", "Const", "Result", "Parameter"}

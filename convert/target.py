@@ -7,15 +7,15 @@
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.program import TensorGrid
+from convert.registry import TARGETS
 from convert.source import Source
 from edgevit.errors import ClaimError, InputError, MissingError
 
@@ -30,15 +30,27 @@ class Census:
     float: dict[str, int]
     asked: tuple[str, ...]  # operators that the recipe quantised
     missing: tuple[str, ...]  # those of them that run in float
+    partitions: int | None = None  # delegated parts, where a runtime delegates
+    portable: Mapping[str, int] = field(default_factory=dict)  # kernels that run outside of them, and how often
+
+    def counts(self) -> dict[str, Any]:
+        """By kind, as the manifest has them; where a runtime delegates, also what it does and does not."""
+        counts: dict[str, Any] = {"int8": self.int8, "float": self.float}
+        if self.partitions is not None:
+            counts |= {"partitions": self.partitions, "portable": dict(self.portable)}
+        return counts
 
 
 class Target(Protocol):
     """A module of ``convert`` that is a target."""
 
-    PACKAGE: str  # the import package of its runtime
+    BATCH: int  # the most images that ``load``'s function takes at once
 
-    def lower(self, source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
-        """Write the artifact into ``folder``, which exists; returns the tensors whose grid was dropped."""
+    def lower(self, source: Source, folder: Path, metadata: Mapping[str, str], **form: Any) -> tuple[str, ...]:
+        """Write the artifact into ``folder``, which exists; returns the tensors whose grid was dropped.
+
+        ``form`` is how an app meets it, where the target offers a choice.
+        """
         ...
 
     def load(self, folder: Path, threads: int = 1) -> Run:
@@ -54,29 +66,22 @@ class Target(Protocol):
         ...
 
 
-TARGETS = {"onnx": "convert.onnx", "openvino": "convert.openvino"}
-
-
 def target(name: str) -> Target:
     """The target called ``name``.
 
-    Raises InputError for an unknown one, MissingError if its runtime is not installed.
+    Raises InputError for an unknown one, MissingError if its runtime is not installed or does not start.
     """
     if name not in TARGETS:
         raise InputError(f"there is no target {name!r}: choose from {', '.join(TARGETS)}, all")
-    if not installed(name):
-        raise MissingError(f"target {name} needs {runtime(name)}, which is not installed: pip install 'edgevit[all]'")
-    return cast(Target, importlib.import_module(TARGETS[name]))
-
-
-def installed(name: str) -> bool:
-    """Whether the runtime of a target can be imported."""
-    return find_spec(runtime(name)) is not None
-
-
-def runtime(name: str) -> str:
-    """The import package of a target's runtime: the target's own name, but for ONNX Runtime."""
-    return {"onnx": "onnxruntime"}.get(name, name)
+    entry = TARGETS[name]
+    if not entry.installed:
+        raise MissingError(
+            f"target {name} needs {entry.package}, which is not installed: pip install 'edgevit[{name}]'"
+        )
+    try:
+        return cast(Target, importlib.import_module(entry.module))
+    except ImportError as error:
+        raise MissingError(f"{entry.package} is installed and does not start ({error}): see edgevit doctor") from error
 
 
 @contextmanager

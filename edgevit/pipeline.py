@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrate.program import QuantizedProgram
+from convert.registry import TARGETS
 from convert.target import Target, target
 from edgevit import __version__, artifact, selection
 from edgevit.bench import local, protocol
@@ -32,7 +33,7 @@ from edgevit.steps import (
 from edgevit.verify.claims import Check
 from edgevit.verify.parity import Link
 
-PACKAGES = ("torch", "torchao", "onnx", "onnxruntime", "openvino", "numpy", "pillow")
+PACKAGES = ("torch", "torchao", "onnx", "onnxruntime", "openvino", "executorch", "coremltools", "numpy", "pillow")
 Note = Callable[[str], None]
 
 
@@ -73,7 +74,10 @@ def build(
     folded, reports = fold_model(subject, progress)
     source, quantized = make_source(options, subject, folded, progress)
     metadata = artifact_metadata(options, subject)
-    lowered = {name: lower(name, module, source, folder / name, metadata, progress) for name, module in modules.items()}
+    lowered = {
+        name: lower(name, module, source, folder / name, metadata, options, progress)
+        for name, module in modules.items()
+    }
     links = measure_parity(options, subject, folded, quantized, lowered, progress)
     latency = measure_latency(options, subject, folded, lowered, progress)
     artifact.write_json(folder / artifact.IMAGES, image_lists(subject.images))
@@ -88,7 +92,7 @@ def build(
         "fold": [asdict(report) for report in reports],
         "images": describe_images(subject.images, folder / artifact.IMAGES),
         "quant": describe_quant(options, subject, quantized),
-        "targets": {name: describe_target(entry) for name, entry in lowered.items()},
+        "targets": {name: describe_target(name, entry) for name, entry in lowered.items()},
         "parity": describe_parity(subject, links),
         "latency": {name: describe_latency(options, item) for name, item in latency.items()},
         "failures": find_failures(options, lowered, links, latency),
@@ -163,17 +167,16 @@ def describe_quant(options: Options, subject: Subject, quantized: QuantizedProgr
     }
 
 
-def describe_target(lowered: Lowered) -> dict[str, Any]:
+def describe_target(name: str, lowered: Lowered) -> dict[str, Any]:
     census = lowered.census
     described = {
         "path": lowered.folder.name,
         **artifact.describe_files(lowered.folder),
-        "tool_version": local.installed_version(lowered.module.PACKAGE),
+        "tool_version": local.installed_version(TARGETS[name].package),
         "export_seconds": round(lowered.seconds, 2),
         "peak_rss_mb": round(lowered.peak_rss_mb),
         "census": {
-            "int8": census.int8,
-            "float": census.float,
+            **census.counts(),
             "int8_asked": len(census.asked),
             "int8_delivered": len(census.asked) - len(census.missing),
         },

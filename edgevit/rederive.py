@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
 from torch import nn
 from torch.fx import GraphModule
 
 from calibrate.program import QuantizedProgram
+from convert.registry import TARGETS
 from convert.target import target
 from edgevit import artifact
 from edgevit.bench import local
@@ -51,7 +53,8 @@ def rederive(
     for name, claimed in manifest["targets"].items():
         yield claims.files(name, folder / name, claimed)
         yield from reopened(name, folder / name, claimed, manifest, lowered)
-        yield claims.consistent_latency(name, manifest["latency"][name], options.threads)
+        if not TARGETS[name].needs_macos:
+            yield claims.consistent_latency(name, manifest["latency"][name], options.threads)
     images, checks = listed_images(folder, manifest, options)
     yield from checks
     try:
@@ -86,7 +89,7 @@ def reopened(
     except MissingError:
         raise
     except Exception as error:  # a damaged file raises whatever its runtime's parser raises
-        yield claims.underivable(f"{name}: census and grid", error)
+        yield claims.underivable(f"{name}: census and grid", error, older_runtime(name, claimed))
         return
     yield claims.census(name, claimed["census"], census, same_host(manifest))
     difference = None
@@ -95,6 +98,15 @@ def reopened(
         yield claims.artifact_grid(name, claimed["grid"], expected, found)
         difference = grid.diff(expected, found)
     lowered[name] = Lowered(folder, module, census, difference, seconds=0, peak_rss_mb=0)
+
+
+def older_runtime(name: str, claimed: Mapping[str, Any]) -> str:
+    """What to add where the runtime here is older than the one that the artifact was made with."""
+    package = TARGETS[name].package
+    made, here = claimed["tool_version"], local.installed_version(package)
+    if here is None or made is None or Version(here) >= Version(made):
+        return ""
+    return f"; it was made with {package} {made} and {here} is installed, which may be too old: install {made}"
 
 
 def same_host(manifest: Mapping[str, Any]) -> bool:
@@ -188,6 +200,8 @@ def measurements(
         return
     links = measure_parity(options, subject, folded, quantized, lowered, progress)
     yield from claims.parity(manifest["parity"], links)
-    for name, comparison in measure_latency(options, subject, folded, lowered, progress).items():
+    comparisons = measure_latency(options, subject, folded, lowered, progress)
+    yield claims.equal("targets that were timed", sorted(manifest["latency"]), sorted(comparisons))
+    for name in comparisons.keys() & manifest["latency"].keys():
         claimed = manifest["latency"][name]
-        yield claims.latency(name, claimed, comparison, options.judges_latency, same_host(manifest))
+        yield claims.latency(name, claimed, comparisons[name], options.judges_latency, same_host(manifest))

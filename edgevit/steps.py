@@ -1,13 +1,14 @@
 """The steps of an export, each a function of what the one before it made. ``edgevit.pipeline`` puts them in order."""
 
 import json
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,10 +22,13 @@ from calibrate.ptq import calibrate
 from calibrate.recipe import Observer, Recipe
 from calibrate.recipes import DEFAULTS
 from convert.fold import FoldReport, fold
+from convert.inexpressible import inexpressible
+from convert.registry import TARGETS
 from convert.source import Precision, Source
-from convert.target import TARGETS, Census, Target, installed, readable
+from convert.target import Census, Target, readable
 from edgevit import __version__, selection
 from edgevit.bench import local, protocol
+from edgevit.errors import ClaimError, EdgevitError, InputError
 from edgevit.images import open_images
 from edgevit.models import registry
 from edgevit.models import weights as model_weights
@@ -67,6 +71,9 @@ class Options:
     max_drop: float | None = None
     allow_slower: bool = False
     skip_bad_images: bool = False
+    ios: int = 17
+    image_input: bool = False
+    classifier: bool = False
 
     @property
     def judges_latency(self) -> bool:
@@ -85,6 +92,11 @@ class Options:
         usual = parity.above_noise(usual, self_noise_db)
         return replace(usual, **{k: v for k, v in given.items() if v is not None})
 
+    @property
+    def form(self) -> dict[str, Any]:
+        """How an app meets the Core ML artifact."""
+        return {"ios": self.ios, "image_input": self.image_input, "classifier": self.classifier}
+
     def anchored(self) -> "Options":
         """With absolute paths and the targets' own names, so that they mean the same anywhere and at any time."""
         data = self.data if self.data == "bundled" else str(Path(self.data).absolute())
@@ -101,6 +113,12 @@ class Subject:
     model: nn.Module
     weights: Weights
     images: Selection
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """In the order of the logits: the weights' own, else those of the images where they are as many."""
+        names = self.weights.class_names or self.images.scored.classes
+        return names if names is not None and len(names) == self.model.classes else None
 
     @property
     def example(self) -> torch.Tensor:
@@ -132,14 +150,15 @@ class Lowered:
 
 
 def chosen_targets(names: tuple[str, ...]) -> tuple[str, ...]:
-    """In their order, once each; ``all`` stands for what is installed."""
-    expanded = [t for name in names for t in ([t for t in TARGETS if installed(t)] if name == "all" else [name])]
+    """In their order, once each; ``all`` stands for every target, installed or not."""
+    expanded = [t for name in names for t in (TARGETS if name == "all" else [name])]
     return tuple(dict.fromkeys(expanded))
 
 
 def prepare(options: Options, progress: Progress, note: Callable[[str], None]) -> Subject:
     """Load the model and draw the images, checking both before anything is written."""
     registry.entry(options.model)
+    check_form(options)
     images = open_images(options.data)
     model, weights = load_model(options, progress)
     selection.check_labels(images, cast(int, model.classes))
@@ -156,7 +175,20 @@ def prepare(options: Options, progress: Progress, note: Callable[[str], None]) -
         note(message)
     if not options.trained:
         note("parity is measured, but with random weights only limits that are named on the command line are judged")
-    return Subject(options.model, model, weights, chosen)
+    subject = Subject(options.model, model, weights, chosen)
+    if options.classifier and subject.class_names is None:
+        raise InputError(
+            "--classifier needs the names of the classes, which neither the weights nor the images give: "
+            "name class folders with --data"
+        )
+    return subject
+
+
+def check_form(options: Options) -> None:
+    """Raise InputError if an option that only Core ML has was given without that target."""
+    default = Options(targets=("coreml",))
+    if options.form != default.form and "coreml" not in options.targets:
+        raise InputError("--ios, --image-input and --classifier are about Core ML: add --target coreml")
 
 
 def load_model(options: Options, progress: Progress) -> tuple[nn.Module, Weights]:
@@ -213,18 +245,53 @@ def chosen_recipe(options: Options) -> Recipe:
 
 
 def lower(
-    name: str, module: Target, source: Source, folder: Path, metadata: Mapping[str, str], progress: Progress
+    name: str,
+    module: Target,
+    source: Source,
+    folder: Path,
+    metadata: Mapping[str, str],
+    options: Options,
+    progress: Progress,
 ) -> Lowered:
-    """Write one target's artifact and open it again in its runtime."""
+    """Write one target's artifact, open it again in its runtime and run it once.
+
+    Raises InputError if the target cannot express an operator, ClaimError if what it wrote does not load or run.
+    """
     folder.mkdir()
     started = time.perf_counter()
     with progress(f"lowering to {name}", None):
-        module.lower(source, folder, metadata)
+        write(name, module, source, folder, metadata, options)
         seconds = time.perf_counter() - started
+        run_once(name, module, source, folder, options.threads)
         asked = source.quantized.asked if source.quantized else {}
         census = module.census(folder, asked)
         difference = grid.diff(source.quantized.tensors, module.grid(folder)) if source.quantized else None
     return Lowered(folder, module, census, difference, seconds, local.peak_rss_mb())
+
+
+def write(
+    name: str, module: Target, source: Source, folder: Path, metadata: Mapping[str, str], options: Options
+) -> None:
+    form = options.form if name == "coreml" else {}
+    try:
+        module.lower(source, folder, metadata, **form)
+    except EdgevitError:
+        raise
+    except Exception as error:
+        raise inexpressible(name, source.program, error) or error from error
+
+
+def run_once(name: str, module: Target, source: Source, folder: Path, threads: int) -> None:
+    """Some failures of a lowering show only here."""
+    assert source.program.example_inputs is not None
+    (x,) = source.program.example_inputs[0]
+    try:
+        module.load(folder, threads)(x.numpy())
+    except Exception as error:
+        notes = " ".join(getattr(error.__cause__ or error, "__notes__", []))
+        raise ClaimError(
+            f"what was lowered to {name} does not run here ({error} {notes}): leave the target out"
+        ) from error
 
 
 def measure_parity(
@@ -240,11 +307,14 @@ def measure_parity(
     chain = [Stage(parity.ORIGINAL, torch_run(subject.model), BATCH), Stage(parity.FOLDED, torch_run(folded), BATCH)]
     if quantized is not None:
         chain.append(Stage(parity.QUANTISED, torch_run(quantized.run), BATCH))
-    artifacts = [Stage(name, artifact_run(entry, options.threads)) for name, entry in lowered.items()]
+    artifacts = [
+        Stage(name, artifact_run(entry, options.threads), entry.module.BATCH) for name, entry in lowered.items()
+    ]
+    stages = [*chain, *artifacts, *mac_stages(lowered)]
     with progress("parity", len(images)) as advance:
-        outputs = parity.predict(chain + artifacts, images, preprocess, advance)
+        outputs = parity.predict(stages, images, preprocess, advance)
     noise: dict[str, float] = {}
-    for stage in chain + artifacts:
+    for stage in stages:
         with progress(f"self-noise: {stage.name}", None):
             noise[stage.name] = parity.self_noise(stage, images, preprocess, options.seed)
 
@@ -256,7 +326,26 @@ def measure_parity(
     links = [link(chain[0], chain[1], parity.above_noise(parity.EXACT, noise[parity.ORIGINAL]))]
     links += [link(chain[1], stage, limits) for stage in chain[2:]]
     links += [link(chain[-1], stage, limits) for stage in artifacts]
-    return links + [link(chain[0], stage, limits) for stage in artifacts]
+    links += [link(chain[0], stage, limits) for stage in artifacts]
+    if stages[-1].name == parity.ON_MAC:
+        if options.classifier:
+            outputs["coreml"] = softmax(outputs["coreml"])  # a classifier on a Mac gives probabilities
+        links.append(link(stages[len(chain) + list(lowered).index("coreml")], stages[-1], limits))
+    return links
+
+
+def mac_stages(lowered: Mapping[str, Lowered]) -> list[Stage]:
+    """Core ML itself, beside the evaluator that stands in for it elsewhere."""
+    if "coreml" not in lowered or platform.system() != "Darwin":
+        return []
+    from convert import coreml
+
+    return [Stage(parity.ON_MAC, coreml.predict(lowered["coreml"].folder))]
+
+
+def softmax(logits: Logits) -> Logits:
+    probabilities: Logits = torch.from_numpy(logits).softmax(-1).numpy()
+    return probabilities
 
 
 def torch_run(model: Callable[[torch.Tensor], torch.Tensor]) -> parity.Run:
@@ -282,13 +371,18 @@ def artifact_run(lowered: Lowered, threads: int) -> parity.Run:
 def measure_latency(
     options: Options, subject: Subject, folded: GraphModule, lowered: Mapping[str, Lowered], progress: Progress
 ) -> dict[str, protocol.Comparison]:
-    """Each artifact against the fp32 artifact of its target, which is lowered for this and thrown away."""
+    """Each artifact against the fp32 artifact of its target, which is lowered for this and thrown away.
+
+    A target whose runtime is not on this host is left out: an evaluator's time says nothing about a device's.
+    """
     twin = Source(torch.export.export(folded, (subject.example,)), "fp32")
     x = subject.example.numpy()
     comparisons = {}
     for name, entry in lowered.items():
+        if TARGETS[name].needs_macos:
+            continue
         with tempfile.TemporaryDirectory(prefix="edgevit-") as scratch, progress(f"latency: {name}", None):
-            entry.module.lower(twin, Path(scratch), {})
+            write(name, entry.module, twin, Path(scratch), {}, options)
             run, float_run = (entry.module.load(path, options.threads) for path in (entry.folder, Path(scratch)))
             comparisons[name] = protocol.compare(
                 lambda run=run: run(x),  # type: ignore[misc]
@@ -301,7 +395,7 @@ def measure_latency(
 
 def artifact_metadata(options: Options, subject: Subject) -> dict[str, str]:
     """What an artifact says of itself, as strings."""
-    names = subject.weights.class_names
+    names = subject.class_names
     return {
         "edgevit_version": __version__,
         "model": subject.name,

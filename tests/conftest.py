@@ -82,10 +82,20 @@ def run_export(*args: object) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="session")
 def exported(data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """INT8 for every target."""
+    """INT8 for the two targets that are lowered quickly."""
+    targets = ("--target", "onnx", "--target", "openvino", "--target", "onnx")
+    return export_int8(data, checkpoint, tmp_path_factory.mktemp("exports") / "int8", *targets)
+
+
+@pytest.fixture(scope="session")
+def everywhere(data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """INT8 for every target; Core ML for iOS 18, with an image in."""
+    options = ("--target", "all", "--image-input", "--ios", 18)
+    return export_int8(data, checkpoint, tmp_path_factory.mktemp("everywhere") / "int8", *options)
+
+
+def export_int8(data: Path, checkpoint: Path, folder: Path, *targets: object) -> Exported:
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("exports") / "int8"
-    targets = ("--target", "all", "--target", "onnx")
     options = ("--weights", checkpoint, "--data", data, "--skip-bad-images", "--min-sqnr", 0, "--json", *SMALL)
     code, out, err = run_export(*targets, *options, "--out", folder)
     return Exported(folder, data, checkpoint, out, err, code)

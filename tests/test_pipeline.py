@@ -3,19 +3,21 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from convert import registry
 from edgevit import artifact, pipeline, rederive, steps
 from edgevit.bench.protocol import Comparison, Ratio, Timing
-from edgevit.errors import InputError
+from edgevit.errors import InputError, MissingError
 from edgevit.models import weights
 from edgevit.steps import Options
 from edgevit.verify.parity import EXACT, LIMITS, UNTRAINED
 from tests.conftest import write_images
 
-RANDOM = Options(weights="random", image_size=64, classes=10, calib_size=4, runs=20, targets=("all",))
+RANDOM = Options(weights="random", image_size=64, classes=10, calib_size=4, runs=20, targets=("onnx", "openvino"))
 
 
 @pytest.fixture
@@ -63,11 +65,17 @@ def test_float_exports_are_verified_too(quant: str, tmp_path: Path, monkeypatch:
     assert [check for check in checks if not check.holds] == []
 
 
-def test_targets_are_named_once_and_all_is_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_are_named_once_and_all_is_every_one_installed_or_not() -> None:
     assert steps.chosen_targets(("openvino", "onnx", "openvino")) == ("openvino", "onnx")
-    assert steps.chosen_targets(("openvino", "all")) == ("openvino", "onnx")
-    monkeypatch.setattr(steps, "installed", lambda name: name == "onnx")
-    assert steps.chosen_targets(("all",)) == ("onnx",)
+    assert steps.chosen_targets(("coreml", "all")) == ("coreml", "onnx", "openvino", "executorch")
+    assert steps.chosen_targets(("all",)) == ("onnx", "openvino", "executorch", "coreml")
+
+
+def test_a_target_of_all_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda package: None if package == "executorch" else find_spec(package))
+    with pytest.raises(MissingError, match=r"executorch, which is not installed: pip install 'edgevit\[executorch\]'$"):
+        pipeline.export(Options(targets=("all",)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_options_are_anchored_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import click
 
 from edgevit.errors import ClaimError
 
+IOS = (17, 18, 26)
+
 
 def finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
     """A limit that is NaN would never be broken."""
@@ -17,10 +19,22 @@ def finite(context: click.Context, parameter: click.Parameter, value: float | No
     return value
 
 
+def ios_version(context: click.Context, parameter: click.Parameter, value: int) -> int:
+    """One of the versions that have a program format of their own."""
+    if value not in IOS:
+        why = "runs no W8A8 program" if value < min(IOS) else "has no program format of its own"
+        raise click.BadParameter(f"iOS {value} {why}: take {', '.join(map(str, IOS))}.")
+    return value
+
+
 @click.command("export")
 @click.option("--model", default="efficientvit_m0", show_default=True, help="One of `edgevit models`.")
 @click.option(
-    "--target", "targets", multiple=True, metavar="NAME", help="onnx, openvino or all; repeatable.  [default: openvino]"
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="onnx, openvino, executorch, coreml or all; repeatable.  [default: openvino]",
 )
 @click.option(
     "--quant", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True, help="Precision."
@@ -61,6 +75,16 @@ def finite(context: click.Context, parameter: click.Parameter, value: float | No
     help="Largest top-1 loss of a link.  [default: 1.0 for int8]",
 )
 @click.option("--allow-slower", is_flag=True, help="Accept an INT8 artifact that is slower than its float twin.")
+@click.option(
+    "--ios",
+    type=int,
+    callback=ios_version,
+    default=17,
+    show_default=True,
+    help="Core ML: the oldest that shall run it.",
+)
+@click.option("--image-input", is_flag=True, help="Core ML: take an RGB image, and normalise it inside.")
+@click.option("--classifier", is_flag=True, help="Core ML: give a label and probabilities instead of logits.")
 @click.option("--skip-bad-images", is_flag=True, help="Leave unusable images out; they are named and counted.")
 @click.option("--force", is_flag=True, help="Replace an export that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of tables.")

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from edgevit.verify.claims import Check
 
+LATENCY_ROWS = ("p50, ms", "p50 of the float twin, ms", "times as fast (95 %)")
+
 
 def export_report(manifest: Mapping[str, Any]) -> RenderableType:
     """What the export kept and gained: parity, INT8 operators and speed, and the claims that failed."""
@@ -66,15 +68,13 @@ def target_table(manifest: Mapping[str, Any]) -> Table:
     rows: dict[str, list[str]] = {}
     for name, entry in manifest["targets"].items():
         table.add_column(name, justify="right")
-        census, latency = entry["census"], manifest["latency"][name]
-        low, high = latency["speedup_ci95"]
+        census = entry["census"]
         for row, cell in (
             ("size, MB", f"{entry['bytes'] / 1e6:.1f}"),
             ("INT8 operators of those asked", f"{census['int8_delivered']} of {census['int8_asked']}"),
             ("tensors on the program's grid", grid_cell(entry)),
-            ("p50, ms", f"{latency['p50_ms']:.2f}"),
-            ("p50 of the float twin, ms", f"{latency['float_p50_ms']:.2f}"),
-            ("times as fast (95 %)", f"{latency['speedup']:.2f} ({low:.2f} to {high:.2f})"),
+            ("partitions, portable kernels", delegation_cell(census)),
+            *latency_cells(manifest["latency"].get(name)),
             ("lowering, s", f"{entry['export_seconds']:.1f}"),
             ("peak memory, MB", str(entry["peak_rss_mb"])),
         ):
@@ -82,6 +82,19 @@ def target_table(manifest: Mapping[str, Any]) -> Table:
     for row, cells in rows.items():
         table.add_row(row, *cells)
     return table
+
+
+def delegation_cell(census: Mapping[str, Any]) -> str:
+    return f"{census['partitions']}, {sum(census['portable'].values())}" if "partitions" in census else "-"
+
+
+def latency_cells(latency: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Dashes for a target that only a device can time."""
+    if latency is None:
+        return [(row, "-") for row in LATENCY_ROWS]
+    low, high = latency["speedup_ci95"]
+    speedup = f"{latency['speedup']:.2f} ({low:.2f} to {high:.2f})"
+    return list(zip(LATENCY_ROWS, (f"{latency['p50_ms']:.2f}", f"{latency['float_p50_ms']:.2f}", speedup), strict=True))
 
 
 def grid_cell(entry: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ Logits = NDArray[np.float32]
 Run = Callable[[NDArray[np.float32]], Logits]
 NOISE_IMAGES = 50
 ORIGINAL, FOLDED, QUANTISED = "original", "folded", "quantised program"
+ON_MAC = "coreml on this Mac"
 
 
 @dataclass(frozen=True)

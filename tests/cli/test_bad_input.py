@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from convert import registry as targets
 from edgevit import images, steps
 from edgevit.cli import interruption
 from edgevit.images import ImageSet
@@ -57,7 +59,7 @@ class Evil:
     ("arguments", "reason"),
     [
         (["--model", "efficientvit_m9"], "there is no model 'efficientvit_m9': take efficientvit_m"),
-        (["--target", "openvin"], "there is no target 'openvin': choose from onnx, openvino, all"),
+        (["--target", "openvin"], "there is no target 'openvin': choose from onnx, openvino, executorch, coreml, all"),
         (["--quant", "int4"], "'int4' is not one of 'fp32', 'fp16', 'int8'"),
         (["--data", "missing"], "there is no data folder"),
         (["--data", "empty"], "holds no images"),
@@ -195,12 +197,13 @@ def test_official_weights_that_cannot_be_had(
 def test_a_missing_package_says_how_to_get_it(
     edgevit: Edgevit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from convert import target
-
-    monkeypatch.setattr(target, "installed", lambda name: name != "openvino")
+    monkeypatch.setattr(targets, "find_spec", lambda package: None if package == "openvino" else find_spec(package))
     ended = edgevit("export", *RANDOM, "--out", tmp_path / "out")
     assert ended.code == 3
-    assert ended.err == "edgevit: target openvino needs openvino, which is not installed: pip install 'edgevit[all]'\n"
+    assert (
+        ended.err
+        == "edgevit: target openvino needs openvino, which is not installed: pip install 'edgevit[openvino]'\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
