@@ -20,6 +20,8 @@ COMMANDS = {
     "verify": "Check every claim of an export from its files.",
     "eval": "Score a model on labelled images.",
     "train": "Train a model on labelled images.",
+    "diff": "Compare the scales and zero points of two artifacts.",
+    "doctor": "Say what is installed and what works here.",
 }
 WRONG, BUG, INTERRUPTED, PIPE_CLOSED = 2, 70, 130, 141
 
