@@ -9,8 +9,9 @@ INSTALLED := $(VENV)/.installed
 help: ## List what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/'
 
-demo: $(INSTALLED) ## Set up; export the bundled EfficientViT-M0 to INT8 ONNX and OpenVINO, and verify it
-	$(BIN)/edgevit export --target onnx --target openvino --quant int8 --out out/demo --force
+demo: $(INSTALLED) ## Set up; export the bundled EfficientViT-M0 to INT8 for all four targets, and verify it
+	$(BIN)/edgevit export --target all --quant int8 --out out/demo --force
+	$(BIN)/edgevit diff out/demo/onnx out/demo/coreml
 	$(BIN)/edgevit verify out/demo
 
 test: $(INSTALLED) ## Set up; run the tests

@@ -13,6 +13,7 @@ class Entry:
     package: str  # the import package and distribution of its runtime
     file: str  # the name of its artifact, a file or a folder
     needs_macos: bool = False  # whether its runtime is part of that system, and only stood in for elsewhere
+    slow: bool = False  # whether lowering takes so long that it is done beside the others
 
     @property
     def installed(self) -> bool:
@@ -25,7 +26,7 @@ TARGETS = {
     for entry in (
         Entry("onnx", "convert.onnx", "onnxruntime", "model.onnx"),
         Entry("openvino", "convert.openvino", "openvino", "model.xml"),
-        Entry("executorch", "convert.executorch", "executorch", "model.pte"),
+        Entry("executorch", "convert.executorch", "executorch", "model.pte", slow=True),
         Entry("coreml", "convert.coreml", "coremltools", "model.mlpackage", needs_macos=True),
     )
 }

@@ -16,6 +16,7 @@ from edgevit.rederive import rederive
 from edgevit.selection import Selection
 from edgevit.steps import (
     Lowered,
+    Lowering,
     Options,
     Progress,
     Subject,
@@ -74,12 +75,13 @@ def build(
     folded, reports = fold_model(subject, progress)
     source, quantized = make_source(options, subject, folded, progress)
     metadata = artifact_metadata(options, subject)
-    lowered = {
-        name: lower(name, module, source, folder / name, metadata, options, progress)
-        for name, module in modules.items()
-    }
-    links = measure_parity(options, subject, folded, quantized, lowered, progress)
-    latency = measure_latency(options, subject, folded, lowered, progress)
+    with Lowering(options, subject, folded, source, metadata, folder) as lowering:
+        # Those that are lowered beside come last: by then they are nearly done.
+        order = sorted(modules, key=lambda name: TARGETS[name].slow)
+        done = {name: lower(name, modules[name], lowering, folder / name, progress) for name in order}
+        lowered = {name: done[name] for name in modules}
+        links = measure_parity(options, subject, folded, quantized, lowered, progress)
+        latency = measure_latency(subject, lowered, lowering, progress)
     artifact.write_json(folder / artifact.IMAGES, image_lists(subject.images))
     return {
         "schema": artifact.SCHEMA,

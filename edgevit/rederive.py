@@ -15,6 +15,7 @@ from torch.fx import GraphModule
 
 from calibrate.program import QuantizedProgram
 from convert.registry import TARGETS
+from convert.source import Source
 from convert.target import target
 from edgevit import artifact
 from edgevit.bench import local
@@ -24,6 +25,7 @@ from edgevit.models.weights import Weights
 from edgevit.selection import Selection
 from edgevit.steps import (
     Lowered,
+    Lowering,
     Options,
     Progress,
     Subject,
@@ -170,10 +172,10 @@ def measured(
     try:
         folded, reports = fold_model(subject, progress)
         yield claims.folds(manifest["fold"], reports)
-        _, quantized = make_source(options, subject, folded, progress)
+        source, quantized = make_source(options, subject, folded, progress)
         if quantized is not None:
             yield from calibrated(options, manifest["quant"], quantized)
-        yield from measurements(options, subject, manifest, folded, quantized, lowered, progress)
+        yield from measurements(options, subject, manifest, folded, source, lowered, progress)
     except EdgevitError as error:
         yield claims.underivable(MEASURED, error)
 
@@ -191,16 +193,17 @@ def measurements(
     subject: Subject,
     manifest: Mapping[str, Any],
     folded: GraphModule,
-    quantized: QuantizedProgram | None,
+    source: Source,
     lowered: Mapping[str, Lowered],
     progress: Progress,
 ) -> Iterator[Check]:
     if lowered.keys() != manifest["targets"].keys():
         yield Check("parity and latency", "cannot be derived again with an artifact that does not open")
         return
-    links = measure_parity(options, subject, folded, quantized, lowered, progress)
-    yield from claims.parity(manifest["parity"], links)
-    comparisons = measure_latency(options, subject, folded, lowered, progress)
+    with Lowering(options, subject, folded, source, {}, folder=None) as lowering:
+        links = measure_parity(options, subject, folded, source.quantized, lowered, progress)
+        yield from claims.parity(manifest["parity"], links)
+        comparisons = measure_latency(subject, lowered, lowering, progress)
     yield claims.equal("targets that were timed", sorted(manifest["latency"]), sorted(comparisons))
     for name in comparisons.keys() & manifest["latency"].keys():
         claimed = manifest["latency"][name]

@@ -28,6 +28,7 @@ from convert.source import Precision, Source
 from convert.target import Census, Target, readable
 from edgevit import __version__, selection
 from edgevit.bench import local, protocol
+from edgevit.beside import Beside, Job, Written
 from edgevit.errors import ClaimError, EdgevitError, InputError
 from edgevit.images import open_images
 from edgevit.models import registry
@@ -87,14 +88,18 @@ class Options:
 
     def limits(self, self_noise_db: float) -> Limits:
         """Of the links that end in an artifact or the quantised program; the noise is that of the original."""
-        usual = parity.LIMITS[self.quant] if self.trained or self.quant == "fp32" else parity.UNTRAINED
+        if self.trained:
+            usual = parity.LIMITS[self.quant]
+        else:
+            usual = parity.EXACT_UNTRAINED if self.quant == "fp32" else parity.UNTRAINED
         given = {"min_sqnr_db": self.min_sqnr, "min_agreement": self.min_agreement, "max_drop": self.max_drop}
         usual = parity.above_noise(usual, self_noise_db)
         return replace(usual, **{k: v for k, v in given.items() if v is not None})
 
-    @property
-    def form(self) -> dict[str, Any]:
-        """How an app meets the Core ML artifact."""
+    def form(self, name: str) -> dict[str, Any]:
+        """How an app meets the artifact of target ``name``: only Core ML offers a choice."""
+        if name != "coreml":
+            return {}
         return {"ios": self.ios, "image_input": self.image_input, "classifier": self.classifier}
 
     def anchored(self) -> "Options":
@@ -186,8 +191,7 @@ def prepare(options: Options, progress: Progress, note: Callable[[str], None]) -
 
 def check_form(options: Options) -> None:
     """Raise InputError if an option that only Core ML has was given without that target."""
-    default = Options(targets=("coreml",))
-    if options.form != default.form and "coreml" not in options.targets:
+    if options.form("coreml") != Options().form("coreml") and "coreml" not in options.targets:
         raise InputError("--ios, --image-input and --classifier are about Core ML: add --target coreml")
 
 
@@ -244,35 +248,79 @@ def chosen_recipe(options: Options) -> Recipe:
     return recipe if options.observer is None else replace(recipe, observer=options.observer)
 
 
-def lower(
-    name: str,
-    module: Target,
-    source: Source,
-    folder: Path,
-    metadata: Mapping[str, str],
-    options: Options,
-    progress: Progress,
-) -> Lowered:
+class Lowering(Beside):
+    """What is to be written of each target: its artifact, in the export, and a float twin of it, which is thrown away.
+
+    Slow targets are written beside the rest: both of theirs, or the twin alone where there is no rest, or no
+    artifact to be written (``folder`` is None).
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        subject: Subject,
+        folded: GraphModule,
+        source: Source,
+        metadata: Mapping[str, str],
+        folder: Path | None,
+    ) -> None:
+        self.options, self.source, self.metadata, self.folder = options, source, metadata, folder
+        self.twin = Source(torch.export.export(folded, (subject.example,)), "fp32")
+        self.twins = tempfile.TemporaryDirectory(prefix="edgevit-")
+        jobs: list[Job] = []
+        for name in options.targets:
+            if not TARGETS[name].needs_macos:
+                self.twin_of(name).mkdir()
+            if TARGETS[name].slow:
+                jobs = [Job(name, self.twin, self.twin_of(name), {}, options.form(name)), *jobs]
+                if folder is not None and len(options.targets) > 1:
+                    (folder / name).mkdir()
+                    jobs = [Job(name, source, folder / name, metadata, options.form(name)), *jobs]
+        super().__init__(jobs)
+
+    def twin_of(self, name: str) -> Path:
+        return Path(self.twins.name) / name
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self.twins.cleanup()
+
+    def write_artifact(self, name: str, module: Target, folder: Path) -> Written:
+        """Have the artifact of ``name`` written into ``folder``."""
+        if (written := self.finish(folder)) is not None:
+            return written
+        folder.mkdir()
+        started = time.perf_counter()
+        write(name, module, self.source, folder, self.metadata, self.options.form(name))
+        return Written(time.perf_counter() - started, local.peak_rss_mb())
+
+    def write_twin(self, name: str, module: Target) -> Path:
+        """Have the float twin of ``name`` written; returns its folder."""
+        folder = self.twin_of(name)
+        if self.finish(folder) is None:
+            write(name, module, self.twin, folder, {}, self.options.form(name))
+        return folder
+
+
+def lower(name: str, module: Target, lowering: Lowering, folder: Path, progress: Progress) -> Lowered:
     """Write one target's artifact, open it again in its runtime and run it once.
 
     Raises InputError if the target cannot express an operator, ClaimError if what it wrote does not load or run.
     """
-    folder.mkdir()
-    started = time.perf_counter()
+    source = lowering.source
     with progress(f"lowering to {name}", None):
-        write(name, module, source, folder, metadata, options)
-        seconds = time.perf_counter() - started
-        run_once(name, module, source, folder, options.threads)
+        written = lowering.write_artifact(name, module, folder)
+        run_once(name, module, source, folder, lowering.options.threads)
         asked = source.quantized.asked if source.quantized else {}
         census = module.census(folder, asked)
         difference = grid.diff(source.quantized.tensors, module.grid(folder)) if source.quantized else None
-    return Lowered(folder, module, census, difference, seconds, local.peak_rss_mb())
+    return Lowered(folder, module, census, difference, written.seconds, written.peak_rss_mb)
 
 
 def write(
-    name: str, module: Target, source: Source, folder: Path, metadata: Mapping[str, str], options: Options
+    name: str, module: Target, source: Source, folder: Path, metadata: Mapping[str, str], form: Mapping[str, Any]
 ) -> None:
-    form = options.form if name == "coreml" else {}
+    """Raises InputError if the target cannot express an operator."""
     try:
         module.lower(source, folder, metadata, **form)
     except EdgevitError:
@@ -323,7 +371,8 @@ def measure_parity(
         return parity.link(ends[0], ends[1], noise[to.name], images.labels(), limits)
 
     limits = options.limits(noise[parity.ORIGINAL])
-    links = [link(chain[0], chain[1], parity.above_noise(parity.EXACT, noise[parity.ORIGINAL]))]
+    exact = parity.EXACT if options.trained else parity.EXACT_UNTRAINED
+    links = [link(chain[0], chain[1], parity.above_noise(exact, noise[parity.ORIGINAL]))]
     links += [link(chain[1], stage, limits) for stage in chain[2:]]
     links += [link(chain[-1], stage, limits) for stage in artifacts]
     links += [link(chain[0], stage, limits) for stage in artifacts]
@@ -369,21 +418,22 @@ def artifact_run(lowered: Lowered, threads: int) -> parity.Run:
 
 
 def measure_latency(
-    options: Options, subject: Subject, folded: GraphModule, lowered: Mapping[str, Lowered], progress: Progress
+    subject: Subject, lowered: Mapping[str, Lowered], lowering: Lowering, progress: Progress
 ) -> dict[str, protocol.Comparison]:
-    """Each artifact against the fp32 artifact of its target, which is lowered for this and thrown away.
+    """Each artifact against the fp32 artifact of its target, once nothing else runs.
 
     A target whose runtime is not on this host is left out: an evaluator's time says nothing about a device's.
     """
-    twin = Source(torch.export.export(folded, (subject.example,)), "fp32")
-    x = subject.example.numpy()
+    options, x = lowering.options, subject.example.numpy()
+    timed = {name: entry for name, entry in lowered.items() if not TARGETS[name].needs_macos}
+    twins = {}
+    for name, entry in timed.items():
+        with progress(f"float twin: {name}", None):
+            twins[name] = lowering.write_twin(name, entry.module)
     comparisons = {}
-    for name, entry in lowered.items():
-        if TARGETS[name].needs_macos:
-            continue
-        with tempfile.TemporaryDirectory(prefix="edgevit-") as scratch, progress(f"latency: {name}", None):
-            write(name, entry.module, twin, Path(scratch), {}, options)
-            run, float_run = (entry.module.load(path, options.threads) for path in (entry.folder, Path(scratch)))
+    for name, entry in timed.items():
+        with progress(f"latency: {name}", None):
+            run, float_run = (entry.module.load(path, options.threads) for path in (entry.folder, twins[name]))
             comparisons[name] = protocol.compare(
                 lambda run=run: run(x),  # type: ignore[misc]
                 lambda float_run=float_run: float_run(x),  # type: ignore[misc]

@@ -64,7 +64,7 @@ def test_links_lead_to_files() -> None:
 def test_demo(tmp_path: Path) -> None:
     """The main job, as `make demo` runs it, on the bundled model and images."""
     commands = make("demo")
-    assert [shlex.split(command)[0] for command in commands] == [".venv/bin/edgevit"] * 2
+    assert [shlex.split(command)[0] for command in commands] == [".venv/bin/edgevit"] * 3
     for command in commands:
         arguments = [sys.executable, "-m", "edgevit", *shlex.split(command)[1:]]
         done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -72,7 +72,7 @@ def test_demo(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "out" / "demo" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["failures"] == []
     assert manifest["parity"]["images"] == 1000
-    assert list(manifest["targets"]) == ["onnx", "openvino"]
+    assert list(manifest["targets"]) == ["onnx", "openvino", "executorch", "coreml"]
     for target in manifest["targets"].values():
         census = target["census"]
         assert census["int8_delivered"] == census["int8_asked"] > 50

@@ -41,6 +41,7 @@ LIMITS = {
 # Random weights spread a rounding step far and give every class much the same logit. What is left to ask is that the
 # noise be smaller than the signal.
 UNTRAINED = Limits(min_sqnr_db=0, min_agreement=0, max_drop=100)
+EXACT_UNTRAINED = replace(UNTRAINED, min_sqnr_db=EXACT.min_sqnr_db)
 
 
 def above_noise(limits: Limits, self_noise_db: float) -> Limits:
