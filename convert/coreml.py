@@ -22,13 +22,13 @@ from torch.export import ExportedProgram
 
 from calibrate.program import TensorGrid, weighted_operators
 from convert.mil import evaluator
-from convert.mil.package import Operation, Package, Value, model_file
+from convert.mil.grids import WEIGHTS, View
+from convert.mil.package import Package, model_file
 from convert.mil.package import read as read_package
 from convert.mil.quiet import coremltools, quiet
 from convert.registry import TARGETS
 from convert.source import INPUT, OUTPUT, Source
 from convert.target import Census, Run, readable
-from edgevit.errors import ClaimError
 
 FILE = TARGETS["coreml"].file
 BATCH = 25
@@ -38,11 +38,8 @@ PREFIX = "edgevit."
 DATE = "com.github.apple.coremltools.conversion_date"  # would make every day's file another one
 OPERATORS = "operators"
 
-KINDS = {"conv": "conv", "linear": "linear"}
-WEIGHTS = {"constexpr_affine_dequantize": "quantized_data", "constexpr_blockwise_shift_scale": "data"}
 # It moves the scale of one operand of a quantised addition into the other two: three new grids.
 CHANGES_SCALES = "common::distributive_quantized_binary_op_scale_normalization"
-QUANTIZED = {"quantize", "dequantize", *WEIGHTS}
 DEBUGGING = "executorch_debug_handle_mapping.json"  # written beside the program, and no part of it
 
 
@@ -215,117 +212,24 @@ def metadata(folder: Path) -> dict[str, str]:
 
 def census(folder: Path, asked: Mapping[str, str]) -> Census:
     """From the program: an operator is in INT8 if its input and its weights come off a grid."""
-    view = View(folder)
+    view = opened(folder)
     integer, floats, delivered = Counter[str](), Counter[str](), set[str | None]()
     for operation in view.package.operations:
         if view.is_integer(operation):
-            integer[KINDS.get(operation.kind, operation.kind)] += 1
+            integer[operation.kind] += 1
             delivered.add(view.operator(operation))
         elif operation.kind not in WEIGHTS:
-            floats[KINDS.get(operation.kind, operation.kind)] += 1
+            floats[operation.kind] += 1
     missing = tuple(name for name in asked if name not in delivered)
     return Census(dict(integer), dict(floats), tuple(asked), missing)
 
 
 def grid(folder: Path) -> dict[str, TensorGrid]:
     """Read from the quantize and constexpr operations; uint8 zero points are moved back to the int8 grid."""
-    return View(folder).grids()
+    return opened(folder).grids()
 
 
-class View:
-    """A package with its operations joined to operators: they keep the order of the program they came from."""
-
-    def __init__(self, folder: Path) -> None:
-        self.package = read_package(folder / FILE)
-        self.readers: dict[str, list[Operation]] = {}
-        for operation in self.package.operations:
-            for name in names_read(operation):
-                self.readers.setdefault(name, []).append(operation)
-        with readable(folder / FILE):
-            operators = json.loads(metadata(folder)[OPERATORS])
-            weighted = [operation for operation in self.package.operations if operation.kind in KINDS]
-            self.names = dict(zip(weighted, operators, strict=True))
-
-    def grids(self) -> dict[str, TensorGrid]:
-        """See ``calibrate.program`` for the names. Raises ClaimError if one tensor stands on two grids."""
-        found: dict[str, TensorGrid] = {}
-        for operation in self.package.operations:
-            if operation.kind in QUANTIZED and (name := self.tensor(operation)) is not None:
-                grid = self.read_grid(operation)
-                if found.setdefault(name, grid) != grid:
-                    raise ClaimError(f"{self.package.path} holds {name} on two grids: export it again")
-        return found
-
-    def tensor(self, operation: Operation) -> str | None:
-        """The name of what a quantized operation puts on a grid, or takes off it."""
-        if operation.kind in WEIGHTS:
-            reader = self.reader(operation, {"cast"})
-            return f"{reader}.weight" if reader else None
-        if operation.kind == "dequantize":
-            quantize = self.trace(operation.inputs["input"], set())
-            return self.tensor(quantize) if quantize is not None else None
-        producer = self.operator(self.trace(operation.inputs["input"], {"relu", "cast"}))
-        reader = self.reader(operation, {"dequantize", "cast"})
-        return f"{producer}.output" if producer else f"{reader}.input" if reader else None
-
-    def read_grid(self, operation: Operation) -> TensorGrid:
-        inputs = operation.inputs
-        scale = np.asarray(inputs["scale"], np.float32).reshape(-1)
-        axis = 0 if operation.kind in WEIGHTS else None
-        zero_point = inputs.get("zero_point", inputs.get("offset", np.zeros(scale.shape)))
-        points = np.broadcast_to(np.asarray(zero_point, np.int64).reshape(-1), scale.shape)
-        if operation.kind == "quantize":
-            unsigned = operation.outputs[0].dtype == "uint8"
-        else:
-            value = inputs[WEIGHTS.get(operation.kind, "input")]
-            unsigned = self.dtype(value) == "uint8"
-        return TensorGrid(tuple(scale.tolist()), tuple((points - 128 * unsigned).tolist()), axis)
-
-    def dtype(self, value: Value | tuple[Value, ...]) -> str:
-        if isinstance(value, np.ndarray):
-            return str(value.dtype)
-        operation = self.package.producers[str(value)]
-        return next(output.dtype for output in operation.outputs if output.name == value)
-
-    def operator(self, operation: Operation | None) -> str | None:
-        """Its name: its own, or for an addition that of the branch that it adds."""
-        if operation is None or operation in self.names:
-            return None if operation is None else self.names[operation]
-        if operation.kind != "add":
-            return None
-        branches = [self.trace(operation.inputs[key], {"dequantize", "quantize", "cast"}) for key in "yx"]
-        return next((f"{self.names[branch]}.residual" for branch in branches if branch in self.names), None)
-
-    def reader(self, operation: Operation, through: set[str]) -> str | None:
-        """The first operator that reads what ``operation`` gives, seen through kinds of operations."""
-        for other in self.readers.get(operation.name, []):
-            name = self.reader(other, through) if other.kind in through else self.operator(other)
-            if name is not None:
-                return name
-        return None
-
-    def trace(self, value: Value | tuple[Value, ...], through: set[str]) -> Operation | None:
-        """What computes ``value``, seen back through kinds of operations; None for a constant or an input."""
-        operation = self.package.producers.get(value) if isinstance(value, str) else None
-        while operation is not None and operation.kind in through:
-            (name,) = (name for name in names_read(operation))
-            operation = self.package.producers.get(name)
-        return operation
-
-    def is_integer(self, operation: Operation) -> bool:
-        """Whether all that it computes from came off a grid: weights and input, or both summands."""
-        if operation in self.names:
-            return self.kind(operation, "weight") in WEIGHTS and self.kind(operation, "x") == "dequantize"
-        if operation.kind != "add" or self.operator(operation) is None:
-            return False
-        return all(self.kind(operation, key) == "dequantize" for key in "xy")
-
-    def kind(self, operation: Operation, name: str) -> str | None:
-        """Of what computes the operand ``name``."""
-        source = self.trace(operation.inputs[name], {"cast"})
-        return None if source is None else source.kind
-
-
-def names_read(operation: Operation) -> list[str]:
-    parts = (value if isinstance(value, tuple) else (value,) for value in operation.inputs.values())
-    return [value for part in parts for value in part if isinstance(value, str)]
+def opened(folder: Path) -> View:
+    package = read_package(folder / FILE)
+    with readable(folder / FILE):
+        return View(package, json.loads(metadata(folder)[OPERATORS]))

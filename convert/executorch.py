@@ -159,15 +159,16 @@ class View:
         self.producers = {value: node for node in graph.nodes for value in node.outputs}
 
     def grids(self) -> Iterator[tuple[str, TensorGrid]]:
-        """Name and grid of every int8 value; see ``calibrate.program`` for the names."""
+        """Name and grid of every int8 value; see ``calibrate.program`` for the names of those of an operator."""
         weights = {node.inputs[1]: name for node, name in self.names.items() if node in self.graph.nodes}
         for value, found in self.graph.grids.items():
             if value in weights:
                 yield f"{weights[value]}.weight", found
             elif (producer := self.operator(self.origin(value))) is not None:
                 yield f"{producer}.output", found
-            elif (reader := self.reader(value)) is not None:
-                yield f"{reader}.input", found
+            else:
+                reader = self.reader(value)
+                yield f"{reader}.input" if reader else f"unnamed value {value}", found
 
     def origin(self, value: int) -> pte.Node | None:
         """The node that made ``value``, seen through a change of type, of layout, or a ReLU."""
