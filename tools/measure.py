@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from edgevit.report.terminal import kinds_cell
+
 EXPORT = "edgevit export --target all --quant int8 --out out/bench --force --json"
 
 
@@ -80,6 +82,10 @@ def operators(manifest: Mapping[str, Any], name: str) -> str:
     return f"{census['int8_delivered']} of {census['int8_asked']}"
 
 
+def kinds(precision: str) -> Any:
+    return lambda manifest, name: kinds_cell(manifest["targets"][name]["census"][precision])
+
+
 def grid(manifest: Mapping[str, Any], name: str) -> str:
     found = manifest["targets"][name]["grid"]
     return f"{found['tensors_compared']}, all" if found["matches"] else f"{len(found['differing'])} differ"
@@ -111,6 +117,8 @@ CELLS = {
     "SQNR of each link, dB: fold · quantise · lower": chain,
     "top-1 agreement, original and INT8": lambda m, n: f"{link(m, n, 'original')['top1_agreement']:.1%}",
     "operators in INT8, delivered of asked": operators,
+    "in INT8 by kind": kinds("int8"),
+    "in float by kind": kinds("float"),
     "scales and zero points equal to the program's, tensors": grid,
     "partitions, portable kernels": partitions,
     "self-noise of the artifact": lambda m, n: f"{link(m, n, 'original')['self_noise_db']:.1f} dB",

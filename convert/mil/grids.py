@@ -98,12 +98,13 @@ class View:
         return operation
 
     def is_integer(self, operation: Operation) -> bool:
-        """Whether all that it computes from came off a grid: weights and input, or both summands."""
+        """Whether all that it computes from came off a grid: weights and input, or both summands of a quantised sum."""
         if operation in self.names:
             return self.kind(operation, "weight") in WEIGHTS and self.kind(operation, "x") == "dequantize"
         if operation.kind != "add" or self.operator(operation) is None:
             return False
-        return all(self.kind(operation, key) == "dequantize" for key in "xy")
+        summands = all(self.kind(operation, key) == "dequantize" for key in "xy")
+        return summands and all(reader.kind == "quantize" for reader in self.readers[operation.name])
 
     def kind(self, operation: Operation, name: str) -> str | None:
         """Of what computes the operand ``name``."""

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from edgevit.verify.claims import Check
 
+ARITHMETIC = ("conv", "linear", "matmul", "add")
 LATENCY_ROWS = ("p50, ms", "p50 of the float twin, ms", "times as fast (95 %)")
 
 
@@ -72,6 +73,8 @@ def target_table(manifest: Mapping[str, Any]) -> Table:
         for row, cell in (
             ("size, MB", f"{entry['bytes'] / 1e6:.1f}"),
             ("INT8 operators of those asked", f"{census['int8_delivered']} of {census['int8_asked']}"),
+            ("INT8 by kind", kinds_cell(census["int8"])),
+            ("float by kind", kinds_cell(census["float"])),
             ("tensors on the program's grid", grid_cell(entry)),
             ("partitions, portable kernels", delegation_cell(census)),
             *latency_cells(manifest["latency"].get(name)),
@@ -82,6 +85,11 @@ def target_table(manifest: Mapping[str, Any]) -> Table:
     for row, cells in rows.items():
         table.add_row(row, *cells)
     return table
+
+
+def kinds_cell(counts: Mapping[str, int]) -> str:
+    """Of what does arithmetic: the rest moves data, and every runtime cuts that up in its own way."""
+    return ", ".join(f"{counts[kind]} {kind}" for kind in ARITHMETIC if kind in counts) or "none"
 
 
 def delegation_cell(census: Mapping[str, Any]) -> str:

@@ -35,7 +35,12 @@ def link(from_: str, to: str) -> dict[str, Any]:
 def manifest() -> dict[str, Any]:
     target = {
         "bytes": 3_456_789,
-        "census": {"int8_delivered": 63, "int8_asked": 64},
+        "census": {
+            "int8_delivered": 63,
+            "int8_asked": 64,
+            "int8": {"add": 9, "conv": 62, "transpose": 3},
+            "float": {"conv": 53, "softmax": 24},
+        },
         "grid": {"matches": True, "tensors_compared": 152, "differing": []},
         "export_seconds": 19.35,
         "peak_rss_mb": 1586,
@@ -101,6 +106,23 @@ def test_unlabelled_images_and_float_artifacts_have_fewer_columns(manifest: dict
     assert "top-1 %" not in text
     assert "calibrated" not in text
     assert "tensors on the program's grid" in text
+
+
+def test_a_target_that_delegates_and_one_that_is_not_timed(manifest: dict[str, Any]) -> None:
+    """Four columns on 80 characters: cells wrap, and none is cut."""
+    onnx = manifest["targets"]["onnx"]
+    delegating = onnx | {"census": onnx["census"] | {"partitions": 2, "portable": {"aten::cumsum.out": 3}, "int8": {}}}
+    manifest["targets"] |= {"executorch": delegating, "coreml": onnx}
+    manifest["latency"]["executorch"] = manifest["latency"]["onnx"]
+    lines = shown(terminal.export_report(manifest), width=200).splitlines()
+    cells = {line[:34].strip(): line[34:].split("  ") for line in lines}
+    rows = {title: [cell.strip() for cell in row if cell.strip()] for title, row in cells.items()}
+    assert rows["INT8 by kind"] == ["62 conv, 9 add", "62 conv, 9 add", "none", "62 conv, 9 add"]
+    assert rows["float by kind"] == ["53 conv"] * 4
+    assert rows["partitions, portable kernels"] == ["-", "-", "2, 3", "-"]
+    assert rows["p50, ms"] == ["12.35", "12.35", "12.35", "-"]
+    narrow = shown(terminal.export_report(manifest)).splitlines()
+    assert all(len(line) <= 80 and "…" not in line for line in narrow)
 
 
 def test_a_claim_is_a_line() -> None:
