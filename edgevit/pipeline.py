@@ -30,6 +30,7 @@ from edgevit.steps import (
     measure_parity,
     prepare,
     silent,
+    write_twins,
 )
 from edgevit.verify.claims import Check
 from edgevit.verify.parity import Link
@@ -76,9 +77,12 @@ def build(
     source, quantized = make_source(options, subject, folded, progress)
     metadata = artifact_metadata(options, subject)
     with Lowering(options, subject, folded, source, metadata, folder) as lowering:
-        # Those that are lowered beside come last: by then they are nearly done.
-        order = sorted(modules, key=lambda name: TARGETS[name].slow)
-        done = {name: lower(name, modules[name], lowering, folder / name, progress) for name in order}
+        # Those that are lowered beside come last: until they are done, there is time for the others' float twins.
+        slow = [name for name in modules if TARGETS[name].slow]
+        fast = [name for name in modules if name not in slow]
+        done = {name: lower(name, modules[name], lowering, folder / name, progress) for name in fast}
+        write_twins({name: modules[name] for name in fast}, lowering, progress)
+        done |= {name: lower(name, modules[name], lowering, folder / name, progress) for name in slow}
         lowered = {name: done[name] for name in modules}
         links = measure_parity(options, subject, folded, quantized, lowered, progress)
         latency = measure_latency(subject, lowered, lowering, progress)

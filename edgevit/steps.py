@@ -295,9 +295,9 @@ class Lowering(Beside):
         return Written(time.perf_counter() - started, local.peak_rss_mb())
 
     def write_twin(self, name: str, module: Target) -> Path:
-        """Have the float twin of ``name`` written; returns its folder."""
+        """Have the float twin of ``name`` written, unless it is; returns its folder."""
         folder = self.twin_of(name)
-        if self.finish(folder) is None:
+        if self.finish(folder) is None and not any(folder.iterdir()):
             write(name, module, self.twin, folder, {}, self.options.form(name))
         return folder
 
@@ -425,15 +425,12 @@ def measure_latency(
     A target whose runtime is not on this host is left out: an evaluator's time says nothing about a device's.
     """
     options, x = lowering.options, subject.example.numpy()
-    timed = {name: entry for name, entry in lowered.items() if not TARGETS[name].needs_macos}
-    twins = {}
-    for name, entry in timed.items():
-        with progress(f"float twin: {name}", None):
-            twins[name] = lowering.write_twin(name, entry.module)
+    twins = write_twins({name: entry.module for name, entry in lowered.items()}, lowering, progress)
     comparisons = {}
-    for name, entry in timed.items():
+    for name, twin in twins.items():
         with progress(f"latency: {name}", None):
-            run, float_run = (entry.module.load(path, options.threads) for path in (entry.folder, twins[name]))
+            entry = lowered[name]
+            run, float_run = (entry.module.load(path, options.threads) for path in (entry.folder, twin))
             comparisons[name] = protocol.compare(
                 lambda run=run: run(x),  # type: ignore[misc]
                 lambda float_run=float_run: float_run(x),  # type: ignore[misc]
@@ -441,6 +438,16 @@ def measure_latency(
                 seed=options.seed,
             )
     return comparisons
+
+
+def write_twins(modules: Mapping[str, Target], lowering: Lowering, progress: Progress) -> dict[str, Path]:
+    """Have the float twin of every target written that can be timed here; their folders."""
+    twins = {}
+    for name, module in modules.items():
+        if not TARGETS[name].needs_macos:
+            with progress(f"float twin: {name}", None):
+                twins[name] = lowering.write_twin(name, module)
+    return twins
 
 
 def artifact_metadata(options: Options, subject: Subject) -> dict[str, str]:

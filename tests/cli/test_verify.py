@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -390,7 +391,7 @@ def test_an_artifact_of_another_model_is_a_failed_claim(
         return run
 
     monkeypatch.setattr(onnx, "load", load)
-    monkeypatch.setattr(rederive, "make_source", lambda *ignored: (None, None))
+    monkeypatch.setattr(rederive, "make_source", lambda *ignored: (SimpleNamespace(quantized=None), None))
     ended = edgevit("verify", copied, "--json")
     assert ended.code == 1
     assert "is missing or damaged" in failing(ended.out)[rederive.MEASURED]
