@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.program import TensorGrid
+from convert.inexpressible import inexpressible
 from convert.registry import TARGETS
 from convert.source import Source
-from edgevit.errors import ClaimError, InputError, MissingError
+from edgevit.errors import ClaimError, EdgevitError, InputError, MissingError
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -82,6 +83,18 @@ def target(name: str) -> Target:
         return cast(Target, importlib.import_module(entry.module))
     except ImportError as error:
         raise MissingError(f"{entry.package} is installed and does not start ({error}): see edgevit doctor") from error
+
+
+def write(
+    name: str, module: Target, source: Source, folder: Path, metadata: Mapping[str, str], form: Mapping[str, Any]
+) -> None:
+    """Raises InputError if the target cannot express an operator."""
+    try:
+        module.lower(source, folder, metadata, **form)
+    except EdgevitError:
+        raise
+    except Exception as error:
+        raise inexpressible(name, source.program, error) or error from error
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import torch
 
 from calibrate.program import QuantizedProgram
 from convert.source import Source
+from convert.target import target, write
 from edgevit import errors
 from edgevit.bench import local
 
@@ -121,9 +122,6 @@ def serve(place: Path) -> None:
 
 
 def do(job: Mapping[str, Any]) -> dict[str, Any]:
-    from convert.target import target
-    from edgevit.steps import write
-
     program = torch.export.load(job["program"])
     started = time.perf_counter()
     whole = QuantizedProgram(program, program.module(), {}, job["nodes"], job["asked"]) if job["nodes"] else program

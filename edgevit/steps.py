@@ -22,14 +22,13 @@ from calibrate.ptq import calibrate
 from calibrate.recipe import Observer, Recipe
 from calibrate.recipes import DEFAULTS
 from convert.fold import FoldReport, fold
-from convert.inexpressible import inexpressible
 from convert.registry import TARGETS
 from convert.source import Precision, Source
-from convert.target import Census, Target, readable
+from convert.target import Census, Target, readable, write
 from edgevit import __version__, selection
 from edgevit.bench import local, protocol
 from edgevit.beside import Beside, Job, Written
-from edgevit.errors import ClaimError, EdgevitError, InputError
+from edgevit.errors import ClaimError, InputError
 from edgevit.images import open_images
 from edgevit.models import registry
 from edgevit.models import weights as model_weights
@@ -315,18 +314,6 @@ def lower(name: str, module: Target, lowering: Lowering, folder: Path, progress:
         census = module.census(folder, asked)
         difference = grid.diff(source.quantized.tensors, module.grid(folder)) if source.quantized else None
     return Lowered(folder, module, census, difference, written.seconds, written.peak_rss_mb)
-
-
-def write(
-    name: str, module: Target, source: Source, folder: Path, metadata: Mapping[str, str], form: Mapping[str, Any]
-) -> None:
-    """Raises InputError if the target cannot express an operator."""
-    try:
-        module.lower(source, folder, metadata, **form)
-    except EdgevitError:
-        raise
-    except Exception as error:
-        raise inexpressible(name, source.program, error) or error from error
 
 
 def run_once(name: str, module: Target, source: Source, folder: Path, threads: int) -> None:
