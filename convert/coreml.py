@@ -25,9 +25,10 @@ from convert.mil import evaluator
 from convert.mil.grids import WEIGHTS, View
 from convert.mil.package import Package, model_file
 from convert.mil.package import read as read_package
-from convert.mil.quiet import coremltools, quiet
+from convert.mil.quiet import coremltools
+from convert.quiet import quiet
 from convert.registry import TARGETS
-from convert.source import INPUT, OUTPUT, Source
+from convert.source import INPUT, OPERATORS, OUTPUT, Source
 from convert.target import Census, Run, readable
 
 FILE = TARGETS["coreml"].file
@@ -36,7 +37,6 @@ AUTHOR = "exported by edgevit"
 LABEL = "label"
 PREFIX = "edgevit."
 DATE = "com.github.apple.coremltools.conversion_date"  # would make every day's file another one
-OPERATORS = "operators"
 
 # It moves the scale of one operand of a quantised addition into the other two: three new grids.
 CHANGES_SCALES = "common::distributive_quantized_binary_op_scale_normalization"

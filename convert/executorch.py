@@ -26,8 +26,9 @@ from calibrate.program import TensorGrid, weighted_operators
 from convert import pte
 from convert.native_output import held_back
 from convert.provenance import shared_provenance
+from convert.quiet import quiet
 from convert.registry import TARGETS
-from convert.source import Source, quiet
+from convert.source import OPERATORS, Source
 from convert.target import Census, Run, readable
 from edgevit.errors import ClaimError
 
@@ -36,7 +37,6 @@ BATCH = 1
 
 KINDS = {"XNNConv2d": "conv", "XNNDepthwiseConv2d": "conv", "XNNFullyConnected": "linear"}
 OTHER_KINDS = {"XNNBatchMatrixMultiply": "matmul"}
-OPERATORS = "operators"
 running: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 
 
@@ -74,8 +74,9 @@ class Half(nn.Module):
 
 def load(folder: Path, threads: int = 1) -> Run:
     """See ``convert.target``. Raises ValueError if a program runs on another number of threads in this process."""
-    with readable(folder / FILE), held_back():
+    with held_back():
         set_threads(threads)
+    with readable(folder / FILE), held_back():
         program = open_program(folder)
         method = program.load_method(pte.METHOD)
         assert method is not None

@@ -1,11 +1,6 @@
 """A program on its way to the targets. Its ONNX form is made once, because two targets start from it."""
 
-import contextlib
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -18,10 +13,12 @@ from calibrate.program import QuantizedProgram
 from convert.qdq.name_operators import name_operators
 from convert.qdq.name_tensors import name_tensors
 from convert.qdq.relabel_uint8 import relabel_uint8
+from convert.quiet import quiet
 from edgevit.errors import InputError
 
 OPSET = 21  # the first with 8-bit grids on every operator used here, and with a native Gelu
 INPUT, OUTPUT = "image", "logits"
+OPERATORS = "operators"  # metadata: the weighted operators in their order, as a JSON list, where a file keeps no names
 MAX_HALF = torch.finfo(torch.float16).max
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -84,16 +81,3 @@ def drop_traces(model: ir.Model) -> None:
         node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporter's progress prints and deprecation warnings from the user; errors still raise."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

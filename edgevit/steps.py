@@ -263,7 +263,7 @@ class Lowering(Beside):
         metadata: Mapping[str, str],
         folder: Path | None,
     ) -> None:
-        self.options, self.source, self.metadata, self.folder = options, source, metadata, folder
+        self.options, self.source, self.metadata = options, source, metadata
         self.twin = Source(torch.export.export(folded, (subject.example,)), "fp32")
         self.twins = tempfile.TemporaryDirectory(prefix="edgevit-")
         jobs: list[Job] = []

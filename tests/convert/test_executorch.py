@@ -110,7 +110,7 @@ def test_threads_change_only_while_nothing_is_loaded(lowered: Lower) -> None:
     folder, x = lowered("executorch", "fp32").folder, images(1, 0, SIDE).numpy()
     run = executorch_target.load(folder, threads=1)
     with pytest.raises(ValueError, match="another number of threads than 2"):
-        executorch_target.set_threads(2)
+        executorch_target.load(folder, threads=2)
     first = run(x)
     del run
     run = executorch_target.load(folder, threads=2)

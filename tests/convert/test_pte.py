@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -41,9 +39,3 @@ def test_layout_changes_are_told_from_the_programs_own_transpositions(program: p
 def test_a_float_program_has_no_grid(lowered: Lower) -> None:
     program = pte.read(lowered("executorch", "fp32").folder / "model.pte")
     assert [dict(graph.grids) for graph in program.graphs] == [{}]
-
-
-def test_what_is_no_program_raises(tmp_path: Path) -> None:
-    (tmp_path / "model.pte").write_bytes(b"\0" * 64)
-    with pytest.raises(Exception, match=r"."):
-        pte.read(tmp_path / "model.pte")

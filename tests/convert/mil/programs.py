@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from convert.mil.evaluator import Program, load
-from convert.mil.quiet import coremltools, quiet
+from convert.mil.quiet import coremltools
+from convert.quiet import quiet
 
 ct = coremltools()
 from coremltools.converters.mil import Builder as mb  # noqa: E402, N813
