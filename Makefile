@@ -3,11 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint bench
+.PHONY: help demo test test-slow lint bench
 .DEFAULT_GOAL := help
 
 help: ## List what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/'
 
 demo: $(INSTALLED) ## Set up; export the bundled EfficientViT-M0 to INT8 for all four targets, and verify it
 	$(BIN)/edgevit export --target all --quant int8 --out out/demo --force
@@ -16,6 +16,9 @@ demo: $(INSTALLED) ## Set up; export the bundled EfficientViT-M0 to INT8 for all
 
 test: $(INSTALLED) ## Set up; run the tests
 	$(BIN)/pytest
+
+test-slow: $(INSTALLED) ## Set up; run what takes too long for every change: every variant of every family
+	$(BIN)/pytest -m slow
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Training from scratch or from given weights: AdamW, cosine, label smoothing, crops and flips, EMA.
+"""Training from scratch or from given weights: AdamW, cosine, label smoothing, crops and flips, EMA, a teacher.
 
 The recipe is EfficientViT's (arXiv 2305.07027, section 4.1) cut down to what one CPU does in an hour. One seed gives
 one result on one machine with one number of threads, interrupted or not: every random choice is a function of the
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -47,6 +48,8 @@ class Recipe:
     smoothing: float = 0.1
     ema: float = 0.998
     crop_area: float = 0.75  # the smallest part of the image that a crop may keep
+    distillation: float = 0.5  # weight of the divergence from the teacher's answers, where there is a teacher
+    bf16: bool = False  # products in bfloat16; weights, norms, losses and the optimiser stay float32
     seed: int = 0
 
 
@@ -158,17 +161,29 @@ def check(images: ImageSet, advance: Advance) -> str:
 
 
 def train(
-    model: nn.Module, recipe: Recipe, data: Data, sha256: str, out: Path, report: Callable[[Step | Epoch], None]
+    model: nn.Module,
+    recipe: Recipe,
+    data: Data,
+    sha256: str,
+    out: Path,
+    report: Callable[[Step | Epoch], None],
+    teacher: nn.Module | None = None,
 ) -> tuple[nn.Module, list[Epoch]]:
     """Train ``model`` in place; returns the averaged (EMA) model, and what each epoch came to.
 
-    ``sha256`` is that of the images to train on, as ``check`` returns it. After every epoch the whole state goes to
+    ``sha256`` is that of the images to train on, as ``check`` returns it. ``teacher`` sees the same crops, at its own
+    size, and has the same classes. After every epoch the whole state goes to
     ``out / CHECKPOINT``; if that file is there, training goes on from it. An epoch whose scoring was interrupted is
     not in the list. Raises InputError if the checkpoint is of another training, or the training diverges.
     """
-    setting = {"images": sha256, "preprocess": asdict(data.preprocess), "model": sha256_of_state(model)}
+    setting = {
+        "images": sha256,
+        "preprocess": asdict(data.preprocess),
+        "model": sha256_of_state(model),
+        "teacher": None if teacher is None else sha256_of_state(teacher),
+    }
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = State(model, recipe, math.ceil(len(data.train) / recipe.batch), setting)
+    state = State(model, recipe, math.ceil(len(data.train) / recipe.batch), setting, teacher)
     path = out / CHECKPOINT
     if path.exists():
         state.resume(path)
@@ -200,8 +215,16 @@ def ship(
 class State:
     """The model being trained, its running average and its optimiser: all that a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, steps_per_epoch: int, setting: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        steps_per_epoch: int,
+        setting: Mapping[str, object],
+        teacher: nn.Module | None = None,
+    ) -> None:
         self.model, self.recipe, self.steps_per_epoch, self.setting = model, recipe, steps_per_epoch, setting
+        self.teacher = None if teacher is None else teacher.eval()
         self.average = copy.deepcopy(model).eval()
         self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr)
         self.steps = 0
@@ -219,7 +242,7 @@ class State:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        loss = F.cross_entropy(self.model(x), labels, label_smoothing=self.recipe.smoothing)
+        loss = self.loss(x, labels)
         if not loss.isfinite():
             raise InputError(f"the loss is {loss.item()} after {self.steps:,} steps: train with a lower --lr")
         self.optimizer.zero_grad()
@@ -228,6 +251,14 @@ class State:
         self.steps += 1
         self.update_average()
         return loss.item()
+
+    def loss(self, x: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+            logits = self.model(x).float()
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.smoothing)
+            if self.teacher is not None:
+                loss = loss + self.recipe.distillation * divergence(answers(self.teacher, x), logits)
+        return loss
 
     def learning_rate(self) -> float:
         """Linear warm-up, then half a cosine down to 1 % of the peak."""
@@ -296,6 +327,22 @@ class State:
         """What must be equal for a checkpoint to be gone on from, as JSON."""
         what = asdict(self.recipe) | {"steps_per_epoch": self.steps_per_epoch, **self.setting}
         return json.dumps(what, sort_keys=True)
+
+
+@torch.no_grad()
+def answers(teacher: nn.Module, x: Tensor) -> Tensor:
+    """The teacher's logits on ``x``, which is brought to its own size."""
+    size = cast(int, teacher.image_size)
+    logits: Tensor = teacher(x if x.shape[-1] == size else F.interpolate(x, (size, size), mode="bilinear"))
+    return logits.float()
+
+
+def divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """Kullback-Leibler of two sets of logits ``[B, classes]``, the mean over images.
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, at temperature 1.
+    """
+    return F.kl_div(student.log_softmax(-1), teacher.log_softmax(-1), reduction="batchmean", log_target=True)
 
 
 def sha256_of_state(model: nn.Module) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from edgevit.errors import InputError
 from edgevit.images import BadImageError, ImageSet, Preprocess, open_images
-from edgevit.models import weights
+from edgevit.models import fitting, weights
 from edgevit.train import CHECKPOINT, Data, Epoch, Recipe, Score, State, Step, check, parts, prepare, score, ship, train
 
 M0, SIZE, CLASSES = "efficientvit_m0", 64, 4
@@ -56,7 +56,7 @@ def write_folders(folder: Path, **counts: int) -> Path:
 
 
 def model() -> nn.Module:
-    return weights.seeded(M0, SIZE, CLASSES, seed=0)
+    return fitting.seeded(M0, SIZE, CLASSES, seed=0)
 
 
 def silent(event: Step | Epoch) -> None:
@@ -226,7 +226,7 @@ def test_other_images_preprocessing_or_starting_weights(data: Data, finished: Fi
     with pytest.raises(InputError, match="another preprocess: "):
         run(replace(data, preprocess=Preprocess(72, SIZE)), finished[0])
     with pytest.raises(InputError, match="another model: "):
-        run(data, finished[0], network=weights.seeded(M0, SIZE, CLASSES, seed=1))
+        run(data, finished[0], network=fitting.seeded(M0, SIZE, CLASSES, seed=1))
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors", None])

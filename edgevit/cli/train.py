@@ -5,7 +5,7 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgevit.bench.local import describe_host
 from edgevit.cli import ui
 from edgevit.errors import InputError
 from edgevit.images import open_images
-from edgevit.models import weights
+from edgevit.models import fitting, weights
 from edgevit.train import CHECKPOINT, Data, Epoch, Recipe, Step, check, prepare, ship, train
 
 MODEL, RECORD = "model.safetensors", "train.json"
@@ -37,6 +37,9 @@ PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 @click.option(
     "--lr", type=click.FloatRange(0, min_open=True), default=Recipe.lr, show_default=True, help="At its peak."
 )
+@click.option("--teacher", metavar="MODEL", help="One of edgevit models to learn from beside the labels.")
+@click.option("--teacher-weights", metavar="WEIGHTS", help="Of the teacher: official or a file.  [default: bundled]")
+@click.option("--bf16", is_flag=True, help="Products in bfloat16: faster where the processor has them.")
 @click.option("--seed", type=click.IntRange(0), default=Recipe.seed, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="One number gives one result.  [default: every core]")
 @click.option("--licence", default="not stated", show_default=True, help="Of the weights, to be written into them.")
@@ -51,6 +54,9 @@ def command(
     epochs: int,
     batch: int,
     lr: float,
+    teacher: str | None,
+    teacher_weights: str | None,
+    bf16: bool,
     seed: int,
     threads: int | None,
     licence: str,
@@ -66,10 +72,11 @@ def command(
     check_out(out, resume)
     if threads:
         torch.set_num_threads(threads)
-    recipe = Recipe(epochs=epochs, batch=batch, lr=lr, seed=seed)
+    recipe = Recipe(epochs=epochs, batch=batch, lr=lr, bf16=bf16, seed=seed)
     images = open_images(data)
     prepared = prepare(images, recipe, image_size)
     network, start = starting_point(model, spec, image_size, prepared.classes, seed)
+    taught_by = teacher_for(teacher, teacher_weights, prepared)
     with ui.counting("checking images", len(images)) as advance:
         sha256 = check(prepared.train, advance)
         check(prepared.test, advance)
@@ -77,17 +84,27 @@ def command(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with ui.progress() as display:
-            average, history = train(network, recipe, prepared, sha256, out, Reporter(display, recipe))
+            average, history = train(
+                network,
+                recipe,
+                prepared,
+                sha256,
+                out,
+                Reporter(display, recipe),
+                taught_by.model if taught_by else None,
+            )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {out} keeps every finished epoch, go on with --resume") from None
     record = {
-        "command": reproducing(data, model, start, recipe, image_size),
+        "command": reproducing(data, model, start, taught_by, recipe, image_size),
         "model": model,
         "image_size": image_size,
         "classes": prepared.classes,
         "class_names": images.classes,
         "licence": licence,
         "start": start and {"source": name_of(start.source), "sha256": start.sha256, "licence": start.licence},
+        "teacher": taught_by
+        and {"model": taught_by.name, "source": name_of(taught_by.weights.source), "sha256": taught_by.weights.sha256},
         "recipe": asdict(recipe),
         "preprocess": prepared.preprocess.manifest(),
         "data": {
@@ -132,12 +149,38 @@ def starting_point(
 ) -> tuple[nn.Module, weights.Weights | None]:
     """The model to train, and where its weights come from unless they are fresh."""
     if spec is None:
-        return weights.seeded(model, image_size, classes, seed), None
+        return fitting.seeded(model, image_size, classes, seed), None
     with ui.downloading(f"fetching {model}") as report:
         network, start = weights.load(model, spec, image_size=image_size, classes=classes, seed=seed, report=report)
     for message in start.notes:
         ui.note(message)
     return network, start
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained model whose answers are learnt beside the labels."""
+
+    name: str
+    model: nn.Module
+    weights: weights.Weights
+
+
+def teacher_for(name: str | None, spec: str | None, data: Data) -> Teacher | None:
+    """The teacher, if one is named. Raises InputError unless it knows the classes and sees images as the model does."""
+    if name is None:
+        if spec is not None:
+            raise InputError("--teacher-weights needs the name of the teacher: add --teacher MODEL")
+        return None
+    model, described = weights.load(name, spec or "bundled")
+    if model.classes != data.classes:
+        raise InputError(
+            f"the teacher {name} tells {model.classes} classes apart, and the images have {data.classes}: "
+            "take one that was trained on them"
+        )
+    if (described.preprocess.mean, described.preprocess.std) != (data.preprocess.mean, data.preprocess.std):
+        raise InputError(f"the teacher {name} takes images normalised in another way: take another teacher")
+    return Teacher(name, model, described)
 
 
 class Reporter:
@@ -180,16 +223,24 @@ def metadata(record: Mapping[str, Any], data: Data) -> dict[str, str]:
     )
 
 
-def reproducing(data: str, model: str, start: weights.Weights | None, recipe: Recipe, image_size: int) -> str:
+def reproducing(
+    data: str,
+    model: str,
+    start: weights.Weights | None,
+    teacher: Teacher | None,
+    recipe: Recipe,
+    image_size: int,
+) -> str:
     """The command line of this training with every default spelled out, and without the folders of this machine."""
     options: dict[str, object] = {"data": name_of(data), "model": model}
     if start:
         options["weights"] = name_of(start.source)
     options |= {"image-size": image_size, "epochs": recipe.epochs, "batch": recipe.batch, "lr": recipe.lr}
+    if teacher:
+        options |= {"teacher": teacher.name, "teacher-weights": name_of(teacher.weights.source)}
     options |= {"seed": recipe.seed, "threads": torch.get_num_threads()}
-    return shlex.join(
-        ["edgevit", "train", *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
-    )
+    words = ["edgevit", "train", *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
+    return shlex.join([*words, "--bf16"] if recipe.bf16 else words)
 
 
 def name_of(path: str) -> str:

@@ -7,16 +7,23 @@ Everything is written for export: shapes are fixed by ``image_size``, no tensor 
 dimensions, nothing is padded by zero, attention biases are gathered from their table and never cached.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isqrt
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgevit.models import names
+
 PATCH = 16
 KEY_DIM = 16
 WINDOW = 7
-MIN_IMAGE_SIZE, MAX_IMAGE_SIZE, IMAGE_SIZE_STEP = 64, 512, 32
+IMAGE_SIZE_STEP = 32
+IMAGE_SIZES = range(64, 512 + 1, IMAGE_SIZE_STEP)
+HEADS = ("head.l",)
+SIZED = "attention bias tables"
 
 
 @dataclass(frozen=True)
@@ -283,13 +290,40 @@ class EfficientViT(nn.Module):
 
 def check_image_size(image_size: int) -> None:
     """Raise ValueError unless EfficientViT can be built for ``image_size`` pixels."""
-    if not MIN_IMAGE_SIZE <= image_size <= MAX_IMAGE_SIZE or image_size % IMAGE_SIZE_STEP:
+    if image_size not in IMAGE_SIZES:
         raise ValueError(
             f"image size {image_size} does not fit EfficientViT: "
-            f"take a multiple of {IMAGE_SIZE_STEP} from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE}"
+            f"take a multiple of {IMAGE_SIZE_STEP} from {IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}"
         )
 
 
 def build(name: str, image_size: int = 224, classes: int = 1000) -> EfficientViT:
     """The named model (a key of ``CONFIGS``) with freshly initialised weights, in training mode."""
     return EfficientViT(CONFIGS[name], image_size, classes)
+
+
+def own_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """See ``registry.Family``: the authors' and timm's; the authors' index buffers hold nothing that is not known."""
+    authors = names.to_authors(tensors) if names.grammar(tensors) == "timm" else tensors
+    return {key: value for key, value in authors.items() if not names.is_index_buffer(key)}
+
+
+def is_sized(key: str) -> bool:
+    """See ``registry.Family``."""
+    return key.endswith(".attention_biases")
+
+
+def resized(value: Tensor, shape: torch.Size) -> Tensor | None:
+    """A bias table ``[heads, w * w]`` for another window, each head's resized bicubically as a w x w image.
+
+    So do the authors when they fine-tune at a higher resolution (MODELS.md 1.3).
+    """
+    heads, old, new = len(value), isqrt(value.shape[-1]), isqrt(shape[1])
+    if value.shape != (shape[0], old * old):
+        return None
+    return F.interpolate(value.reshape(1, heads, old, old), (new, new), mode="bicubic").reshape(heads, new * new)
+
+
+def is_conditional(key: str) -> bool:
+    """See ``registry.Family``: every size has the same parameters."""
+    return False

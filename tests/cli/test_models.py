@@ -23,14 +23,20 @@ def test_json_is_the_registry(edgevit: Edgevit) -> None:
 
 def test_table_fits_80_columns_and_names_its_sources(edgevit: Edgevit) -> None:
     lines = edgevit("models").out.splitlines()
-    table, notes = lines[:7], lines[7:]
+    end = len(registry.ENTRIES) + 1
+    table, notes = lines[:end], lines[end:]
     assert max(map(len, table)) <= 80
     assert table[1].split()[:5] == ["efficientvit_m0", "2,349,436", "224", "79.2", "63.2"]
     assert table[6].split()[:5] == ["efficientvit_m5", "12,473,772", "224", "521.6", "77.1"]
-    assert all("official" in line for line in table[1:])
-    assert registry.CREAM in notes[0]
-    assert f"{registry.MODEL_ZOO}/MODEL.pth" in notes[1]
-    assert "--weights PATH" in notes[2]
+    assert table[8].split() == ["sepvit_tiny", "31,182,856", "224", "4,519.0", "82.7"]
+    assert table[11].split()[:4] == ["dynamicvit_deit_tiny", "5,899,582", "224", "801.2"]
+    for line, entry in zip(table[1:], registry.ENTRIES.values(), strict=True):
+        assert ("official" in line) == (entry.official_url is not None)
+    assert [source in note for source, note in zip((registry.CREAM, registry.SEPVIT, registry.DYNAMICVIT), notes)]
+    assert f"{registry.MODEL_ZOO} " in notes[3]
+    assert f"{registry.DEIT} " in notes[4]
+    assert "--predictors" in notes[5]
+    assert "--weights PATH" in notes[6]
 
 
 def test_bundled_weights_are_listed_where_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgevit.errors import InputError
 from edgevit.images import Preprocess
-from edgevit.models import download, efficientvit, names, registry, weights
+from edgevit.models import checkpoint, download, efficientvit, fitting, names, registry, weights
 from tests.models.test_names import KEYS, authors_state
 
 M0 = "efficientvit_m0"
@@ -80,7 +80,7 @@ def test_foreign_safetensors(state: State, tmp_path: Path) -> None:
     loaded, described = weights.load(M0, str(path))
     assert torch.equal(loaded.state_dict()["head.l.weight"], state["head.l.weight"])
     assert described.preprocess == Preprocess.imagenet(64)
-    assert described.sha256 == weights.read(path).sha256
+    assert described.sha256 == checkpoint.read(path).sha256
 
 
 def test_half_precision_becomes_float32(state: State, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_randomised_model_is_not_degenerate(model: nn.Module) -> None:
     assert logits.std() > 0.1
     assert (logits[0] - logits[1]).std() > 0.1 * logits.std()
     for key, value in model.state_dict().items():
-        if key.endswith(("bn.weight", "bn.bias", "running_mean", "running_var")) or weights.is_bias_table(key):
+        if key.endswith(("bn.weight", "bn.bias", "running_mean", "running_var")) or efficientvit.is_sized(key):
             assert value.numel() == 1 or value.std() > 0, key
     assert all(norm.momentum == 0.1 for norm in model.modules() if isinstance(norm, nn.BatchNorm2d))
 
@@ -197,7 +197,9 @@ def test_image_size_and_classes_come_from_the_file(tmp_path: Path) -> None:
         path = saved(tmp_path / "a.pth", efficientvit.build(M0, size, 7).state_dict())
         loaded, described = weights.load(M0, path)
         assert (loaded.image_size, loaded.classes) == (size, 7)
-        assert described.notes == (f"image size not stated: {size} px is the smallest that the bias tables fit",)
+        assert described.notes == (
+            f"image size not stated: {size} px is the smallest that the attention bias tables fit",
+        )
     # 256 has the windows of 224
     loaded, described = weights.load(M0, saved(tmp_path / "a.pth", efficientvit.build(M0, 256, 7).state_dict()))
     assert (loaded.image_size, described.notes) == (224, ())
@@ -392,7 +394,7 @@ def test_failed_save_leaves_the_old_file(model: nn.Module, tmp_path: Path, monke
 
 
 def test_equal_weights_make_equal_files(tmp_path: Path) -> None:
-    model = weights.seeded(M0, 64, 3, seed=0)
+    model = fitting.seeded(M0, 64, 3, seed=0)
     metadata = {f"key{i}": str(i) for i in range(12)}
     for name in ("a", "b"):
         weights.save(tmp_path / name, model, dict(sorted(metadata.items(), reverse=name == "b")))
