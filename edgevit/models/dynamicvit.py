@@ -200,7 +200,7 @@ class DynamicViT(nn.Module):
             if index in self.sites:
                 patches, site = tokens[:, 1:], len(places)
                 z = self.score_predictor[site](patches)
-                scores.append(z[:, :, 0] - z[:, :, 1])
+                scores.append((z[:, :, :1] - z[:, :, 1:]).flatten(1))
                 places.append(choose(site, scores[site]))
                 kept = patches.gather(1, places[site].unsqueeze(2).expand(-1, -1, patches.shape[2]))
                 tokens = torch.cat([tokens[:, :1], kept], 1)

@@ -24,7 +24,7 @@ from edgevit.models import download, registry
 from edgevit.models.checkpoint import FORMAT, Checkpoint, read
 from edgevit.models.fitting import PREDICTOR, Asked, fitted, head_rows, seeded
 
-SHARPER = 20  # times the last layer of random token predictors: scores differ by more than float noise
+SHARPER = 1000  # times the last layer of random token predictors: scores differ by more than float noise
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ def test_other_class_count_gets_a_seeded_head(state: State, tmp_path: Path) -> N
 # What is refused
 
 
-def refused(name: str, path: str | Path, **asked: int) -> str:
+def refused(name: str, path: str | Path, **asked: float) -> str:
     with pytest.raises(InputError) as error:
         weights.load(name, str(path), **asked)
     message = str(error.value)
