@@ -5,12 +5,13 @@ compared with it tensor by tensor: ``<operator>.weight``; ``<operator>.output`` 
 the ReLU that belongs to it; ``<operator>.input``, after the first that reads it, for any other tensor.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import torch
 import torchao.quantization.pt2e  # noqa: F401 - registers the quantized_decomposed operators
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
 
@@ -50,9 +51,69 @@ class QuantizedProgram:
 
     def run(self, x: Tensor) -> Tensor:
         """``[B, 3, S, S]`` → logits ``[B, classes]``, for any B."""
+        return self.outputs(x)[0]
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """``[B, 3, S, S]`` → logits ``[B, classes]``, then what else the model returns, for any B."""
         with torch.no_grad():
-            logits: Tensor = self.module(x)
-            return logits
+            return outputs_of(self.module, x)
+
+
+@overload
+def logits_only(program: QuantizedProgram) -> QuantizedProgram: ...
+@overload
+def logits_only(program: ExportedProgram) -> ExportedProgram: ...
+def logits_only(program: ExportedProgram | QuantizedProgram) -> ExportedProgram | QuantizedProgram:
+    """The same program without what it returns beside its logits and what only that needs; names and grids stay."""
+    if isinstance(program, QuantizedProgram):
+        return quantized_logits(program)
+    assert program.example_inputs is not None
+    return torch.export.export(first_output(program.module(check_guards=False)), *program.example_inputs)
+
+
+def quantized_logits(quantized: QuantizedProgram) -> QuantizedProgram:
+    assert quantized.program.example_inputs is not None
+    (example,) = quantized.program.example_inputs[0]
+    nodes = zip(quantize_nodes(quantized.module.graph), quantized.nodes.values(), strict=True)
+    names = {node.name: name for node, name in nodes}
+    module = first_output(quantized.module)
+    activations = [names[node.name] for node in quantize_nodes(module.graph)]
+    left = {*activations, *(str(node.target) for node in module.graph.find_nodes(op="get_attr"))}
+    tensors = {name: grid for name, grid in quantized.tensors.items() if name in left}
+    asked = {name: kind for name, kind in quantized.asked.items() if left & {f"{name}.weight", f"{name}.output"}}
+    return with_fixed_batch(module, example, tensors, activations, asked)
+
+
+def with_fixed_batch(
+    module: GraphModule,
+    example: Tensor,
+    tensors: dict[str, TensorGrid],
+    activations: Sequence[str],
+    asked: dict[str, str],
+) -> QuantizedProgram:
+    """Capture ``module`` for the batch of ``example``; ``activations`` names its quantize nodes in their order."""
+    program = torch.export.export(module, (example,))
+    nodes = {}
+    for node, name in zip(quantize_nodes(program.graph), activations, strict=True):
+        assert grid_of(node) == tensors[name], f"{name} changed its place during export"
+        nodes[node.name] = name
+    return QuantizedProgram(program, module, tensors, nodes, asked)
+
+
+def first_output(module: GraphModule) -> GraphModule:
+    """A captured module without all but its first output; the two share their tensors."""
+    graph = Graph()
+    outputs = graph.graph_copy(module.graph, {})
+    assert isinstance(outputs, Sequence)
+    graph.output(outputs[0])
+    graph.eliminate_dead_code()
+    return GraphModule(module, graph)
+
+
+def outputs_of(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    """What a model returns, which may be its logits alone."""
+    outputs: Tensor | tuple[Tensor, ...] = model(x)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def weighted_operators(program: ExportedProgram) -> dict[Node, str]:

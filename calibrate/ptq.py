@@ -1,7 +1,8 @@
 """Post-training calibration: a float model and images → the one quantised program.
 
-torch.export captures the model, PT2E inserts observers where the recipe asks, the images run through once, and
-the observers' grids become quantize/dequantize nodes. Nothing is random: one list of images gives one program.
+torch.export captures the model for any number of images, PT2E inserts observers where the recipe asks, the images run
+through once, and the observers' grids become quantize/dequantize nodes. Nothing is random: one list of images gives one
+program.
 """
 
 import math
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from calibrate.program import QuantizedProgram, grid_of, name_activations, name_weights, quantize_nodes
+from calibrate.program import QuantizedProgram, name_activations, name_weights, outputs_of, with_fixed_batch
 from calibrate.quantizer import OPERATOR_META, RecipeQuantizer, operators
 from calibrate.recipe import Recipe
 from edgevit.errors import InputError
@@ -22,15 +23,26 @@ from edgevit.errors import InputError
 def calibrate(model: nn.Module, recipe: Recipe, batches: Iterable[Tensor], example: Tensor) -> QuantizedProgram:
     """Quantise ``model`` ([B, 3, S, S] → [B, classes], folded, in eval mode) with the ranges that ``batches`` show.
 
-    ``example`` fixes the shape of the program. Raises InputError if a rule of the recipe names no operator of the
-    model, if the model uses one layer twice, if there is no image, or if an activation is not finite.
+    It may return a tuple that starts with the logits. ``example`` fixes the shape of the program. Raises InputError if
+    a rule of the recipe names no operator of the model, if the model uses one layer twice, if there is no image, or if
+    an activation is not finite.
     """
-    captured = torch.export.export(model, (example,)).module(check_guards=False)
+    captured = capture(model, example)
     check_names([op.name for op in operators(captured.graph)], recipe)
     quantizer = RecipeQuantizer(recipe)
     prepared = prepare_pt2e(captured, quantizer)
     observe(prepared, batches)
     return convert(prepared, quantizer, example)
+
+
+def capture(model: nn.Module, example: Tensor) -> GraphModule:
+    """``model`` for any number of images: it may ask its input for theirs, to have as many class tokens.
+
+    Captured with two of them, because torch.export takes a dimension of one for a constant.
+    """
+    images = torch.cat([example[:1], example[:1]])
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    return program.module(check_guards=False)
 
 
 def check_names(names: list[str], recipe: Recipe) -> None:
@@ -48,7 +60,7 @@ def observe(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
     with torch.no_grad():
         for batch in batches:
             images += len(batch)
-            if not prepared(batch).isfinite().all():
+            if not outputs_of(prepared, batch)[0].isfinite().all():
                 raise InputError("the model's output on a calibration image is not finite: check its weights")
     if images == 0:
         raise InputError("there is no image to calibrate with: give at least one")
@@ -64,9 +76,5 @@ def convert(prepared: GraphModule, quantizer: RecipeQuantizer, example: Tensor) 
     for name, grid in tensors.items():
         if not all(map(math.isfinite, grid.scale)):
             raise InputError(f"the values of {name} are not finite: check the model's weights")
-    program = torch.export.export(converted, (example,))
-    nodes = {}
-    for node, (name, grid) in zip(quantize_nodes(program.graph), activations, strict=True):
-        assert grid_of(node) == grid, f"{name} changed its place during export"
-        nodes[node.name] = name
-    return QuantizedProgram(program, converted, tensors, nodes, {op.name: op.kind for op in quantizer.asked})
+    asked = {op.name: op.kind for op in quantizer.asked}
+    return with_fixed_batch(converted, example, tensors, [name for name, _ in activations], asked)

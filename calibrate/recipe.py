@@ -28,10 +28,20 @@ class Rule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Ordered rules and the observer that turns what calibration saw into a scale and a zero point."""
+    """Ordered rules and the observer that turns what calibration saw into a scale and a zero point.
+
+    ``may_lack`` repeats the patterns of those rules that name nothing in some members of the recipe's family. Raises
+    ValueError for one that is no rule's: to go unseen, a misspelling must be made twice.
+    """
 
     rules: tuple[Rule, ...]
     observer: Observer
+    may_lack: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        patterns = {rule.operators for rule in self.rules}
+        if unknown := [pattern for pattern in self.may_lack if pattern not in patterns]:
+            raise ValueError(f"no rule of the recipe has the pattern {unknown[0]!r}: correct it")
 
     def precision(self, operator: str) -> Precision:
         """What the first matching rule says; float for an operator that no rule names."""
@@ -40,7 +50,8 @@ class Recipe:
     def unused(self, operators: Iterable[str]) -> list[Rule]:
         """Rules that match none of ``operators``: a misspelt one would otherwise change nothing, silently."""
         names = list(operators)
-        return [r for r in self.rules if not any(fnmatchcase(name, r.operators) for name in names)]
+        needed = (rule for rule in self.rules if rule.operators not in self.may_lack)
+        return [r for r in needed if not any(fnmatchcase(name, r.operators) for name in names)]
 
     def manifest(self) -> dict[str, Any]:
         return asdict(self)

@@ -18,4 +18,24 @@ EFFICIENTVIT = Recipe(
     observer="minmax",
 )
 
-DEFAULTS = {"efficientvit": EFFICIENTVIT}
+DYNAMICVIT = Recipe(
+    rules=(
+        Rule("score_predictor.*", "float", "3 % of the arithmetic, and a score that moves drops another token"),
+        Rule("*.residual", "float", "OpenVINO runs none in integers, and ONNX Runtime is slower with them"),
+        Rule("*", "int8", "linear layers of the blocks, the heads and the patch embedding"),
+    ),
+    observer="minmax",
+    may_lack=("score_predictor.*",),  # a backbone that is not pruned
+)
+
+SEPVIT = Recipe(
+    rules=(
+        Rule("*.attn.PSA_qk", "float", "one window token each: a few rows, less than quantising them costs"),
+        Rule("patch_embeds.0.*", "float", "three input channels fill no integer kernel's registers"),
+        Rule("*.residual", "float", "OpenVINO runs none in integers, and ONNX Runtime is slower with them"),
+        Rule("*", "int8", "linear layers of the blocks, the head, patch embeddings and positional convolutions"),
+    ),
+    observer="minmax",
+)
+
+DEFAULTS = {"efficientvit": EFFICIENTVIT, "dynamicvit": DYNAMICVIT, "sepvit": SEPVIT}

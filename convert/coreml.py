@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from calibrate.program import TensorGrid, weighted_operators
+from calibrate.program import TensorGrid, outputs_of, weighted_operators
 from convert.mil import evaluator
 from convert.mil.grids import WEIGHTS, View
 from convert.mil.package import Package, model_file
@@ -29,7 +29,7 @@ from convert.mil.quiet import coremltools
 from convert.quiet import quiet
 from convert.registry import TARGETS
 from convert.source import INPUT, OPERATORS, OUTPUT, Source
-from convert.target import Census, Run, readable
+from convert.target import Census, Run, RunAll, logits_of, readable
 
 FILE = TARGETS["coreml"].file
 BATCH = 25
@@ -64,6 +64,7 @@ def lower(
         program = dressed(program, json.loads(metadata["preprocess"]) if image_input else None, classifier)
     shape = tuple(program.example_inputs[0][0].shape)
     image = ct.ImageType(INPUT, shape, color_layout=ct.colorlayout.RGB)
+    outputs = [ct.TensorType(name, dtype=dtype) for name, dtype in zip(source.outputs, dtypes(program), strict=True)]
     pipeline = ct.PassPipeline.DEFAULT
     pipeline.remove_passes({CHANGES_SCALES})
     with quiet(), contextlib.redirect_stderr(io.StringIO()):  # progress bars
@@ -71,7 +72,7 @@ def lower(
             program.run_decompositions({}),
             convert_to="mlprogram",
             inputs=[image if image_input else ct.TensorType(INPUT, shape, np.float32)],
-            outputs=None if classifier else [ct.TensorType(OUTPUT, dtype=np.float32)],
+            outputs=None if classifier else outputs,
             classifier_config=label_names(metadata) if classifier else None,
             minimum_deployment_target=getattr(ct.target, f"iOS{ios}"),
             compute_precision=ct.precision.FLOAT32 if source.precision == "fp32" else ct.precision.FLOAT16,
@@ -85,6 +86,12 @@ def lower(
     return ()
 
 
+def dtypes(program: ExportedProgram) -> list[type[np.generic]]:
+    """Of its outputs: Core ML's integers have 32 bits."""
+    values = [node.meta["val"] for node in program.graph.output_node().args[0]]
+    return [np.float32 if value.is_floating_point() else np.int32 for value in values]
+
+
 def label_names(metadata: Mapping[str, str]) -> Any:
     return coremltools().ClassifierConfig(
         json.loads(metadata["class_names"]),
@@ -93,7 +100,10 @@ def label_names(metadata: Mapping[str, str]) -> Any:
 
 
 class Dressed(nn.Module):
-    """A model that takes pixels (0..255) if given how to normalise them, and gives probabilities if asked to."""
+    """A model that takes pixels (0..255) if given how to normalise them, and gives probabilities if asked to.
+
+    What it returns beside its logits stays as it is.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -106,9 +116,9 @@ class Dressed(nn.Module):
             self.register_buffer("scale", 1 / (255 * std))
             self.register_buffer("shift", -mean / std)
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(x * self.scale + self.shift if self.pixels else x)
-        return logits.softmax(-1) if self.softmax else logits
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        logits, *others = outputs_of(self.model, x * self.scale + self.shift if self.pixels else x)
+        return (logits.softmax(-1) if self.softmax else logits, *others)
 
 
 def dressed(program: ExportedProgram, preprocess: Mapping[str, Any] | None, softmax: bool) -> ExportedProgram:
@@ -139,18 +149,22 @@ def name_items(package: Path) -> None:
 
 
 def load(folder: Path, threads: int = 1) -> Run:
+    """As ``load_all``, the logits alone."""
+    return logits_of(load_all(folder, threads))
+
+
+def load_all(folder: Path, threads: int = 1) -> RunAll:
     """The reference evaluator on this machine; see ``convert.target``.
 
     Takes any number of images, normalised as for the other targets: where the program takes pixels they are turned
-    back into such. Gives logits, also of a classifier.
+    back into such. Of a classifier it gives the logits and nothing else. Ids are int32, as the program states them.
     """
     program = evaluator.load(folder / FILE)
     prepare = to_pixels(folder) if program.package.inputs[0].colour else torch.from_numpy
-    fetch = logits_name(program.package)
+    fetch = fetched(program.package)
 
-    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = program.run_batch(prepare(x), fetch).numpy()
-        return logits
+    def run(x: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        return tuple(output.numpy() for output in program.run_batch(prepare(x), fetch))
 
     return run
 
@@ -189,15 +203,15 @@ def to_pixels(folder: Path) -> Callable[[NDArray[np.float32]], Tensor]:
     return lambda x: (torch.from_numpy(x) * std + mean) * 255
 
 
-def logits_name(package: Package) -> str:
-    """What the softmax of a classifier reads, else the program's output."""
+def fetched(package: Package) -> tuple[str, ...]:
+    """The program's outputs; of a classifier, what its softmax reads."""
     for operation in package.operations:
         if operation.kind == "classify":
             softmax = package.producers[str(operation.inputs["probabilities"])]
             while softmax.kind == "cast":
                 softmax = package.producers[str(softmax.inputs["x"])]
-            return str(softmax.inputs["x"])
-    return package.outputs[0]
+            return (str(softmax.inputs["x"]),)
+    return package.outputs
 
 
 def metadata(folder: Path) -> dict[str, str]:

@@ -29,7 +29,7 @@ from convert.provenance import shared_provenance
 from convert.quiet import quiet
 from convert.registry import TARGETS
 from convert.source import OPERATORS, Source
-from convert.target import Census, Run, readable
+from convert.target import Census, Run, RunAll, logits_of, readable
 from edgevit.errors import ClaimError
 
 FILE = TARGETS["executorch"].file
@@ -73,6 +73,11 @@ class Half(nn.Module):
 
 
 def load(folder: Path, threads: int = 1) -> Run:
+    """See ``convert.target``. Raises what ``load_all`` does."""
+    return logits_of(load_all(folder, threads))
+
+
+def load_all(folder: Path, threads: int = 1) -> RunAll:
     """See ``convert.target``. Raises ValueError if a program runs on another number of threads in this process."""
     with held_back():
         set_threads(threads)
@@ -81,10 +86,10 @@ def load(folder: Path, threads: int = 1) -> Run:
         method = program.load_method(pte.METHOD)
         assert method is not None
 
-    def run(x: NDArray[np.float32], program: Program = program) -> NDArray[np.float32]:
+    def run(x: NDArray[np.float32], program: Program = program) -> tuple[NDArray[Any], ...]:
         """Holds ``program``, because its method reads on in the memory of it."""
-        logits: NDArray[np.float32] = method.execute((torch.from_numpy(x),))[0].numpy()
-        return logits.copy()  # the method writes its next output to the same place
+        outputs = method.execute((torch.from_numpy(x),))
+        return tuple(output.numpy().copy() for output in outputs)  # it writes its next ones to the same place
 
     running.add(run)
     return run

@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -27,9 +28,10 @@ from convert.qdq.graph import (
     weight_dequantize_nodes,
 )
 from convert.qdq.integer_bias import integer_bias
+from convert.qdq.linear_as_gemm import linear_as_gemm
 from convert.registry import TARGETS
 from convert.source import INPUT, Source
-from convert.target import Census, Run, readable
+from convert.target import Census, Run, RunAll, logits_of, readable
 
 FILE = TARGETS["onnx"].file
 BATCH = 1
@@ -44,6 +46,7 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
     dropped: list[str] = []
     if source.precision == "int8":
         dropped = drop_pairs(model, keeps)
+        linear_as_gemm(model)
         integer_bias(model)
     elif source.precision == "fp16":
         model = half(model)
@@ -86,12 +89,16 @@ def session(path: Path, threads: int, optimized: Path | None = None) -> ort.Infe
 
 def load(folder: Path, threads: int = 1) -> Run:
     """See ``convert.target``."""
+    return logits_of(load_all(folder, threads))
+
+
+def load_all(folder: Path, threads: int = 1) -> RunAll:
+    """See ``convert.target``."""
     with readable(folder / FILE):
         runtime = session(folder / FILE, threads)
 
-    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = runtime.run(None, {INPUT: x})[0]
-        return logits
+    def run(x: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        return tuple(runtime.run(None, {INPUT: x}))
 
     return run
 

@@ -25,7 +25,7 @@ from convert.qdq.drop_pairs import drop_pairs  # noqa: E402
 from convert.qdq.graph import is_integer_weighted  # noqa: E402
 from convert.registry import TARGETS  # noqa: E402
 from convert.source import Source  # noqa: E402
-from convert.target import Census, Run, readable  # noqa: E402
+from convert.target import Census, Run, RunAll, logits_of, readable  # noqa: E402
 from edgevit.errors import ClaimError  # noqa: E402
 
 FILE = TARGETS["openvino"].file
@@ -72,11 +72,16 @@ def compiled(folder: Path, threads: int) -> Any:
 
 def load(folder: Path, threads: int = 1) -> Run:
     """See ``convert.target``."""
+    return logits_of(load_all(folder, threads))
+
+
+def load_all(folder: Path, threads: int = 1) -> RunAll:
+    """See ``convert.target``."""
     request = compiled(folder, threads).create_infer_request()
 
-    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = request.infer({0: x})[0]  # a copy: the request reuses its own memory
-        return logits
+    def run(x: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        outputs: tuple[NDArray[Any], ...] = request.infer({0: x}).to_tuple()  # copies: the request reuses its memory
+        return outputs
 
     return run
 

@@ -7,9 +7,10 @@ from typing import Literal
 
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch.export import ExportedProgram
 
-from calibrate.program import QuantizedProgram
+from calibrate.program import QuantizedProgram, logits_only
 from convert.qdq.name_operators import name_operators
 from convert.qdq.name_tensors import name_tensors
 from convert.qdq.relabel_uint8 import relabel_uint8
@@ -36,8 +37,21 @@ class Source:
         self.precision = precision
         self.quantized = program if isinstance(program, QuantizedProgram) else None
         self.program = program.program if isinstance(program, QuantizedProgram) else program
+        self.whole: Source | None = None  # what this is a part of
         if precision == "fp16":
             check_half_range(self.program)
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what the program returns: of one that prunes tokens also the ids kept and the scores, by site."""
+        sites = range(1, 1 + len(self.program.graph_signature.user_outputs) // 2)
+        return [OUTPUT, *(f"kept_{site}" for site in sites), *(f"scores_{site}" for site in sites)]
+
+    def logits_only(self) -> "Source":
+        """The same program without what it returns beside its logits."""
+        part = Source(logits_only(self.quantized or self.program), self.precision)
+        part.whole = self
+        return part
 
     @cached_property
     def exported(self) -> Path:
@@ -52,7 +66,7 @@ class Source:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=self.outputs,
                 external_data=False,
                 verbose=False,
             )
@@ -60,6 +74,8 @@ class Source:
 
     def onnx(self) -> ir.Model:
         """A fresh copy with operators and tensors named, activations on the uint8 grid."""
+        if self.whole is not None:
+            return first_output(self.whole.onnx())
         model = ir.load(self.exported)
         if self.quantized is not None:
             name_tensors(model, self.quantized.nodes)
@@ -67,6 +83,13 @@ class Source:
         name_operators(model)
         drop_traces(model)
         return model
+
+
+def first_output(model: ir.Model) -> ir.Model:
+    """Without the other outputs and what only they need, in place."""
+    del model.graph.outputs[1:]
+    RemoveUnusedNodesPass()(model)
+    return model
 
 
 def check_half_range(program: ExportedProgram) -> None:

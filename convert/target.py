@@ -1,6 +1,7 @@
-"""What every target offers: four functions in a module of its own, and the words they share.
+"""What every target offers: five functions in a module of its own, and the words they share.
 
-``lower(source, folder, metadata)`` writes the artifact; ``load(folder, threads)`` gives it back as a function;
+``lower(source, folder, metadata)`` writes the artifact; ``load(folder, threads)`` gives it back as a function of images
+to logits, and ``load_all`` as one that also gives what the program returns beside them;
 ``census(folder, asked)`` counts what its runtime executes in integers; ``grid(folder)`` reads its scales back.
 """
 
@@ -21,6 +22,7 @@ from convert.source import Source
 from edgevit.errors import ClaimError, EdgevitError, InputError, MissingError
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+RunAll = Callable[[NDArray[np.float32]], tuple[NDArray[Any], ...]]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Target(Protocol):
 
     def load(self, folder: Path, threads: int = 1) -> Run:
         """``[B, 3, S, S]`` float32 → logits ``[B, classes]`` float32, in the target's runtime."""
+        ...
+
+    def load_all(self, folder: Path, threads: int = 1) -> RunAll:
+        """As ``load``, with all that the program returns: logits first, then ids as integers and scores as float32."""
         ...
 
     def census(self, folder: Path, asked: Mapping[str, str]) -> Census:
@@ -95,6 +101,15 @@ def write(
         raise
     except Exception as error:
         raise inexpressible(name, source.program, error) or error from error
+
+
+def logits_of(run: RunAll) -> Run:
+    """``run`` without what the program returns beside its logits."""
+
+    def logits(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return run(x)[0]
+
+    return logits
 
 
 @contextmanager

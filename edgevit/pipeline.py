@@ -12,25 +12,21 @@ from convert.registry import TARGETS
 from convert.target import Target, target
 from edgevit import __version__, artifact, selection
 from edgevit.bench import local, protocol
+from edgevit.lowering import SELECTION, Lowered, Lowering, lower
+from edgevit.measuring import Latency, float_bytes, measure_latency, measure_parity, write_twins
+from edgevit.options import Options
 from edgevit.rederive import rederive
 from edgevit.selection import Selection
 from edgevit.steps import (
-    Lowered,
-    Lowering,
-    Options,
     Progress,
     Subject,
     artifact_metadata,
     chosen_recipe,
     count,
     fold_model,
-    lower,
-    make_source,
-    measure_latency,
-    measure_parity,
+    make_programs,
     prepare,
     silent,
-    write_twins,
 )
 from edgevit.verify.claims import Check
 from edgevit.verify.parity import Link
@@ -66,6 +62,9 @@ def export(
         manifest = build(options, subject, modules, folder, progress) | {"command": list(command)}
         manifest["export_seconds"] = round(time.perf_counter() - started, 2)
         artifact.write_json(folder / artifact.MANIFEST, manifest)
+    for name, timing in manifest["latency"].items():
+        if (reason := pruning_costs(name, timing)) is not None:
+            note(reason)
     return artifact.read_manifest(out)
 
 
@@ -73,19 +72,25 @@ def build(
     options: Options, subject: Subject, modules: Mapping[str, Target], folder: Path, progress: Progress
 ) -> dict[str, Any]:
     """Fold, calibrate, lower and measure into ``folder``; returns the manifest."""
-    folded, reports = fold_model(subject, progress)
-    source, quantized = make_source(options, subject, folded, progress)
-    metadata = artifact_metadata(options, subject)
-    with Lowering(options, subject, folded, source, metadata, folder) as lowering:
-        # Those that are lowered beside come last: until they are done, there is time for the others' float twins.
+    folded, reports = fold_model(options, subject, progress)
+    programs, quantized = make_programs(options, subject, folded, progress)
+    metadata, forms = artifact_metadata(options, subject), {name: options.form(name) for name in modules}
+    with Lowering(programs, forms, metadata, folder) as lowering:
+
+        def lowered_to(name: str) -> Lowered:
+            with progress(f"lowering to {name}", None):
+                return lower(name, modules[name], lowering, options.threads)
+
+        # Those that are lowered beside come last: until they are done, there is time for the others' twins.
         slow = [name for name in modules if TARGETS[name].slow]
         fast = [name for name in modules if name not in slow]
-        done = {name: lower(name, modules[name], lowering, folder / name, progress) for name in fast}
+        done = {name: lowered_to(name) for name in fast}
         write_twins({name: modules[name] for name in fast}, lowering, progress)
-        done |= {name: lower(name, modules[name], lowering, folder / name, progress) for name in slow}
+        done |= {name: lowered_to(name) for name in slow}
         lowered = {name: done[name] for name in modules}
         links = measure_parity(options, subject, folded, quantized, lowered, progress)
-        latency = measure_latency(subject, lowered, lowering, progress)
+        latency = measure_latency(options, subject, lowered, lowering, progress)
+        sizes = float_bytes(lowered, lowering)
     artifact.write_json(folder / artifact.IMAGES, image_lists(subject.images))
     return {
         "schema": artifact.SCHEMA,
@@ -98,7 +103,7 @@ def build(
         "fold": [asdict(report) for report in reports],
         "images": describe_images(subject.images, folder / artifact.IMAGES),
         "quant": describe_quant(options, subject, quantized),
-        "targets": {name: describe_target(name, entry) for name, entry in lowered.items()},
+        "targets": {name: describe_target(name, entry, sizes.get(name)) for name, entry in lowered.items()},
         "parity": describe_parity(subject, links),
         "latency": {name: describe_latency(options, item) for name, item in latency.items()},
         "failures": find_failures(options, lowered, links, latency),
@@ -110,19 +115,30 @@ def find_failures(
     options: Options,
     lowered: Mapping[str, Lowered],
     links: list[Link],
-    latency: Mapping[str, protocol.Comparison],
+    latency: Mapping[str, Latency],
 ) -> list[str]:
     """A sentence for every claim that does not hold."""
     failures = [failure for name, entry in lowered.items() for failure in entry.failures(name)]
     failures += [f"{link.name}: {reason}" for link in links if (reason := link.broken()) is not None]
     if options.judges_latency:
         failures += [
-            f"{name}: INT8 takes {item.ratio.median:.2f} of the float time (95 % interval {item.ratio.ci95[0]:.2f} to "
-            f"{item.ratio.ci95[1]:.2f}): slower on this host, which --allow-slower accepts"
-            for name, item in latency.items()
-            if protocol.slower_beyond_noise(item.ratio)
+            f"{name}: INT8 takes {ratio.median:.2f} of the float time (95 % interval {ratio.ci95[0]:.2f} to "
+            f"{ratio.ci95[1]:.2f}): slower on this host, which --allow-slower accepts"
+            for name, ratio in ((name, item.float.ratio) for name, item in latency.items())
+            if protocol.slower_beyond_noise(ratio)
         ]
     return failures
+
+
+def pruning_costs(name: str, timing: Mapping[str, Any]) -> str | None:
+    """What to say where an artifact that prunes tokens takes longer than itself keeping them all, beyond the noise."""
+    if "pruning_speedup" not in timing or timing["pruning_speedup_ci95"][1] >= 1:
+        return None
+    low, high = timing["pruning_speedup_ci95"]
+    return (
+        f"{name}: pruning makes it slower here, {timing['pruning_speedup']:.2f} times as fast as unpruned "
+        f"(95 % interval {low:.2f} to {high:.2f}): --keep-ratio 1 exports the unpruned model"
+    )
 
 
 def describe_model(subject: Subject) -> dict[str, Any]:
@@ -135,10 +151,12 @@ def describe_model(subject: Subject) -> dict[str, Any]:
         "class_names": list(weights.class_names) if weights.class_names else None,
         "params": params,
         "macs": macs,
+        **({"keep_ratio": subject.model.keep_ratio} if subject.pruned else {}),
         "weights": {
             "source": weights.source,
             "sha256": weights.sha256,
             "licence": weights.licence,
+            "predictors_sha256": weights.predictors_sha256,
             "notes": list(weights.notes),
         },
     }
@@ -173,11 +191,12 @@ def describe_quant(options: Options, subject: Subject, quantized: QuantizedProgr
     }
 
 
-def describe_target(name: str, lowered: Lowered) -> dict[str, Any]:
+def describe_target(name: str, lowered: Lowered, float_bytes: int | None) -> dict[str, Any]:
     census = lowered.census
     described = {
         "path": lowered.folder.name,
         **artifact.describe_files(lowered.folder),
+        "float_bytes": float_bytes,
         "tool_version": local.installed_version(TARGETS[name].package),
         "export_seconds": round(lowered.seconds, 2),
         "peak_rss_mb": round(lowered.peak_rss_mb),
@@ -187,7 +206,12 @@ def describe_target(name: str, lowered: Lowered) -> dict[str, Any]:
             "int8_delivered": len(census.asked) - len(census.missing),
         },
     }
-    return described if lowered.grid is None else described | {"grid": lowered.grid.manifest()}
+    if lowered.grid is not None:
+        described["grid"] = lowered.grid.manifest()
+    if lowered.selection is not None:
+        path = f"{SELECTION}/{name}"
+        described["selection"] = {"path": path, **artifact.describe_files(lowered.selection)}
+    return described
 
 
 def describe_parity(subject: Subject, links: list[Link]) -> dict[str, Any]:
@@ -200,10 +224,14 @@ def describe_parity(subject: Subject, links: list[Link]) -> dict[str, Any]:
     }
 
 
-def describe_latency(options: Options, comparison: protocol.Comparison) -> dict[str, Any]:
-    """``speedup`` is float time over artifact time, with its interval, from paired blocks of one run."""
-    ours, twin, ratio = comparison.a, comparison.b, comparison.ratio
-    return {
+def describe_latency(options: Options, latency: Latency) -> dict[str, Any]:
+    """``speedup`` is float time over artifact time, with its interval, from paired blocks of one run.
+
+    ``pruning_speedup`` likewise, over the time of the same artifact without pruning.
+    """
+    comparison = latency.float
+    ours, twin = comparison.a, comparison.b
+    described = {
         "device": "this host",
         "threads": options.threads,
         "batch": 1,
@@ -214,10 +242,17 @@ def describe_latency(options: Options, comparison: protocol.Comparison) -> dict[
         "float_p50_ms": twin.p50_ms,
         "float_p90_ms": twin.p90_ms,
         "float_p99_ms": twin.p99_ms,
-        "speedup": 1 / ratio.median,
-        "speedup_ci95": [1 / ratio.ci95[1], 1 / ratio.ci95[0]],
+        **speedup("speedup", comparison),
         "steady": comparison.steady,
     }
+    if latency.unpruned is not None:
+        described |= {"unpruned_p50_ms": latency.unpruned.b.p50_ms, **speedup("pruning_speedup", latency.unpruned)}
+    return described
+
+
+def speedup(name: str, comparison: protocol.Comparison) -> dict[str, Any]:
+    ratio = comparison.ratio
+    return {name: 1 / ratio.median, f"{name}_ci95": [1 / ratio.ci95[1], 1 / ratio.ci95[0]]}
 
 
 def image_lists(images: Selection) -> dict[str, Any]:

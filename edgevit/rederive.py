@@ -15,28 +15,17 @@ from torch.fx import GraphModule
 
 from calibrate.program import QuantizedProgram
 from convert.registry import TARGETS
-from convert.source import Source
 from convert.target import target
 from edgevit import artifact
 from edgevit.bench import local
 from edgevit.errors import EdgevitError, MissingError
 from edgevit.images import ImageSet, Item, open_images
+from edgevit.lowering import SELECTION, Lowered, Lowering, Programs
+from edgevit.measuring import float_bytes, measure_latency, measure_parity
 from edgevit.models.weights import Weights
+from edgevit.options import Options
 from edgevit.selection import Selection
-from edgevit.steps import (
-    Lowered,
-    Lowering,
-    Options,
-    Progress,
-    Subject,
-    chosen_recipe,
-    count,
-    fold_model,
-    load_model,
-    make_source,
-    measure_latency,
-    measure_parity,
-)
+from edgevit.steps import Progress, Subject, chosen_recipe, count, fold_model, load_model, make_programs
 from edgevit.verify import claims, grid
 from edgevit.verify.claims import Check
 
@@ -50,11 +39,13 @@ def rederive(
     """A check for every claim of ``manifest``; ``data`` and ``weights`` replace the places that it names."""
     options = stated_options(manifest, data, weights)
     yield claims.failures(manifest)
-    yield claims.layout(folder, manifest["targets"])
+    yield claims.layout(folder, [*manifest["targets"], *([SELECTION] if "keep_ratio" in manifest["model"] else [])])
     lowered: dict[str, Lowered] = {}
     for name, claimed in manifest["targets"].items():
         yield claims.files(name, folder / name, claimed)
-        yield from reopened(name, folder / name, claimed, manifest, lowered)
+        if "selection" in claimed:
+            yield claims.files(f"{name}, its selection", folder / SELECTION / name, claimed["selection"])
+        yield from reopened(name, folder, claimed, manifest, lowered)
         if not TARGETS[name].needs_macos:
             yield claims.consistent_latency(name, manifest["latency"][name], options.threads)
     images, checks = listed_images(folder, manifest, options)
@@ -83,11 +74,12 @@ def reopened(
     name: str, folder: Path, claimed: Mapping[str, Any], manifest: Mapping[str, Any], lowered: dict[str, Lowered]
 ) -> Iterator[Check]:
     """Census and grid of one target's files, which joins ``lowered`` if its runtime can open it."""
-    quant = manifest["quant"]
+    quant, place = manifest["quant"], folder / name
+    selection = folder / SELECTION / name if "selection" in claimed else None
     try:
         module = target(name)
-        census = module.census(folder, quant.get("operators", {}))
-        found = module.grid(folder) if "tensors" in quant else None
+        census = module.census(place, quant.get("operators", {}))
+        found = module.grid(place) if "tensors" in quant else None
     except MissingError:
         raise
     except Exception as error:  # a damaged file raises whatever its runtime's parser raises
@@ -99,7 +91,7 @@ def reopened(
         expected = grid.from_manifest(quant["tensors"])
         yield claims.artifact_grid(name, claimed["grid"], expected, found)
         difference = grid.diff(expected, found)
-    lowered[name] = Lowered(folder, module, census, difference, seconds=0, peak_rss_mb=0)
+    lowered[name] = Lowered(place, module, census, difference, seconds=0, peak_rss_mb=0, selection=selection)
 
 
 def older_runtime(name: str, claimed: Mapping[str, Any]) -> str:
@@ -150,7 +142,8 @@ def subset(images: ImageSet, items: Mapping[str, Item], listed: list[Mapping[str
 def described(options: Options, model: nn.Module, weights: Weights, manifest: Mapping[str, Any]) -> Iterator[Check]:
     """What the manifest says of the model, its weights and how it was asked for, against the model itself."""
     stated = manifest["model"]
-    found: dict[str, Any] = {"sha256": weights.sha256, "licence": weights.licence, "notes": weights.notes}
+    fields = ("sha256", "predictors_sha256", "licence", "notes")
+    found: dict[str, Any] = {field: getattr(weights, field) for field in fields}
     yield claims.equal("weights", {key: stated["weights"][key] for key in found}, found)
     yield claims.equal("preprocessing", manifest["preprocess"], weights.preprocess.manifest())
     found = {
@@ -170,12 +163,12 @@ def measured(
 ) -> Iterator[Check]:
     """Fold, calibrate and measure as the export did."""
     try:
-        folded, reports = fold_model(subject, progress)
+        folded, reports = fold_model(options, subject, progress)
         yield claims.folds(manifest["fold"], reports)
-        source, quantized = make_source(options, subject, folded, progress)
+        programs, quantized = make_programs(options, subject, folded, progress)
         if quantized is not None:
             yield from calibrated(options, manifest["quant"], quantized)
-        yield from measurements(options, subject, manifest, folded, source, lowered, progress)
+        yield from measurements(options, subject, manifest, folded, programs, quantized, lowered, progress)
     except EdgevitError as error:
         yield claims.underivable(MEASURED, error)
 
@@ -193,18 +186,24 @@ def measurements(
     subject: Subject,
     manifest: Mapping[str, Any],
     folded: GraphModule,
-    source: Source,
+    programs: Programs,
+    quantized: QuantizedProgram | None,
     lowered: Mapping[str, Lowered],
     progress: Progress,
 ) -> Iterator[Check]:
     if lowered.keys() != manifest["targets"].keys():
         yield Check("parity and latency", "cannot be derived again with an artifact that does not open")
         return
-    with Lowering(options, subject, folded, source, {}, folder=None) as lowering:
-        links = measure_parity(options, subject, folded, source.quantized, lowered, progress)
+    with Lowering(programs, {name: options.form(name) for name in lowered}, {}, folder=None) as lowering:
+        links = measure_parity(options, subject, folded, quantized, lowered, progress)
         yield from claims.parity(manifest["parity"], links)
-        comparisons = measure_latency(subject, lowered, lowering, progress)
-    yield claims.equal("targets that were timed", sorted(manifest["latency"]), sorted(comparisons))
-    for name in comparisons.keys() & manifest["latency"].keys():
-        claimed = manifest["latency"][name]
-        yield claims.latency(name, claimed, comparisons[name], options.judges_latency, same_host(manifest))
+        latency = measure_latency(options, subject, lowered, lowering, progress)
+        sizes = float_bytes(lowered, lowering)
+    for name, size in sizes.items():
+        yield claims.float_size(name, manifest["targets"][name]["float_bytes"], size, same_host(manifest))
+    yield claims.equal("targets that were timed", sorted(manifest["latency"]), sorted(latency))
+    for name in latency.keys() & manifest["latency"].keys():
+        claimed, found, same = manifest["latency"][name], latency[name], same_host(manifest)
+        yield claims.latency(name, claimed, found.float, options.judges_latency, same)
+        if found.unpruned is not None:
+            yield claims.pruning(name, claimed, found.unpruned, same)

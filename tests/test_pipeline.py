@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from convert import registry
-from edgevit import artifact, pipeline, rederive, steps
+from edgevit import artifact, options, pipeline, rederive, steps
 from edgevit.bench.protocol import Comparison, Ratio, Timing
 from edgevit.errors import InputError, MissingError
+from edgevit.measuring import Latency
 from edgevit.models import weights
-from edgevit.steps import Options
+from edgevit.options import Options
 from edgevit.verify.parity import EXACT, EXACT_UNTRAINED, LIMITS, UNTRAINED
 from tests.conftest import write_images
 
@@ -29,7 +30,7 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             module,
             "measure_latency",
-            lambda subject, lowered, lowering, progress: dict.fromkeys(lowered, same),
+            lambda options, subject, lowered, lowering, progress: dict.fromkeys(lowered, Latency(same, None)),
         )
 
 
@@ -66,9 +67,9 @@ def test_float_exports_are_verified_too(quant: str, tmp_path: Path, monkeypatch:
 
 
 def test_targets_are_named_once_and_all_is_every_one_installed_or_not() -> None:
-    assert steps.chosen_targets(("openvino", "onnx", "openvino")) == ("openvino", "onnx")
-    assert steps.chosen_targets(("coreml", "all")) == ("coreml", "onnx", "openvino", "executorch")
-    assert steps.chosen_targets(("all",)) == ("onnx", "openvino", "executorch", "coreml")
+    assert options.chosen_targets(("openvino", "onnx", "openvino")) == ("openvino", "onnx")
+    assert options.chosen_targets(("coreml", "all")) == ("coreml", "onnx", "openvino", "executorch")
+    assert options.chosen_targets(("all",)) == ("onnx", "openvino", "executorch", "coreml")
 
 
 def test_a_target_of_all_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 """Exact algebraic rewrites of a model before export, one a file."""
 
-from convert.fold.apply import RULES, FoldReport, Rule, fold
+from convert.fold.apply import RULES, RULES_BEFORE_INT8, FoldReport, Rule, fold
 
-__all__ = ["RULES", "FoldReport", "Rule", "fold"]
+__all__ = ["RULES", "RULES_BEFORE_INT8", "FoldReport", "Rule", "fold"]

@@ -68,20 +68,20 @@ class Program:
                 del values[name]
         return {name: self.constants[name] if name in self.constants else values[name] for name in wanted}
 
-    def run_batch(self, x: Tensor, fetch: str | None = None) -> Tensor:
-        """``[B, ...]`` → ``[B, ...]``: each item by itself through a program of batch 1, all at once.
+    def run_batch(self, x: Tensor, fetch: Sequence[str] | None = None) -> tuple[Tensor, ...]:
+        """``[B, ...]`` → ``[B, ...]`` each: every item by itself through a program of batch 1, all at once.
 
-        The program has one input; ``fetch`` may be left out where it has one output. Raises what ``run`` raises.
+        The program has one input; ``fetch`` is as in ``run``. Raises what ``run`` raises.
         """
-        if len(self.package.inputs) != 1 or (fetch is None and len(self.package.outputs) != 1):
-            raise ValueError(f"{self.package.path} has several inputs or outputs: name the output, or call run")
-        source, name = self.package.inputs[0].name, fetch or self.package.outputs[0]
+        if len(self.package.inputs) != 1:
+            raise ValueError(f"{self.package.path} has several inputs: call run")
+        source, wanted = self.package.inputs[0].name, self.package.outputs if fetch is None else tuple(fetch)
 
-        def one(item: Tensor) -> Tensor:
-            value: Tensor = self.run({source: item[None]}, [name])[name][0]
-            return value
+        def one(item: Tensor) -> tuple[Tensor, ...]:
+            values = self.run({source: item[None]}, wanted)
+            return tuple(values[name][0] for name in wanted)
 
-        batch: Tensor = torch.func.vmap(one)(x)
+        batch: tuple[Tensor, ...] = torch.func.vmap(one)(x)
         return batch
 
     def fed(self, inputs: Mapping[str, Tensor]) -> dict[str, Any]:

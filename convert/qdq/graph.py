@@ -40,7 +40,7 @@ def integer_weight(node: ir.Node) -> ir.Node | None:
     """The DequantizeLinear of the int8 constant that is ``node``'s weight, or None if the weight is float."""
     if node.op_type not in WEIGHTED:
         return None
-    producer = operand(node, 1).producer()
+    producer = before_layout(operand(node, 1), "Transpose").producer()
     if producer is None or producer.op_type != "DequantizeLinear" or not operand(producer, 0).is_initializer():
         return None
     return producer
@@ -48,10 +48,30 @@ def integer_weight(node: ir.Node) -> ir.Node | None:
 
 def integer_input(node: ir.Node, index: int = 0) -> ir.Node | None:
     """The DequantizeLinear of the quantised activation that ``node`` reads, or None if it reads a float."""
-    producer = operand(node, index).producer()
+    producer = before_layout(operand(node, index), "Reshape").producer()
     if producer is None or producer.op_type != "DequantizeLinear" or quantize_of(producer) is None:
         return None
     return producer
+
+
+def before_layout(value: ir.Value, op_type: str) -> ir.Value:
+    """What ``value`` was before a change of layout, where it is the result of one.
+
+    A linear layer of tokens reads the Transpose of its weight, or, as a Gemm, the Reshape of its tokens to rows.
+    """
+    producer = value.producer()
+    return operand(producer, 0) if producer is not None and producer.op_type == op_type else value
+
+
+def bias_addition(product: ir.Node) -> ir.Node | None:
+    """The Add of a constant vector that alone reads the result of a MatMul, or None if there is no such."""
+    value = product.outputs[0]
+    uses = list(value.uses())
+    if len(uses) != 1 or value.is_graph_output() or uses[0].node.op_type != "Add":
+        return None
+    addition, index = uses[0]
+    bias = operand(addition, 1 - index)
+    return addition if bias.is_initializer() and len(constant(bias).shape) == 1 else None
 
 
 def seen_through_grid(value: ir.Value) -> ir.Node | None:

@@ -19,6 +19,10 @@ from edgevit.train import score
 @click.option("--data", default="bundled", show_default=True, metavar="DIR", help="A folder of labelled images.")
 @click.option("--model", default="efficientvit_m0", show_default=True, help="One of edgevit models.")
 @click.option("--weights", "spec", default="bundled", show_default=True, help="bundled, official, random or a file.")
+@click.option("--predictors", metavar="SPEC", help="Token predictors for a plain backbone: bundled or a file.")
+@click.option(
+    "--keep-ratio", type=float, metavar="RATIO", help="Tokens kept at each site.  [default: the weights' own]"
+)
 @click.option("--split", help="The part of a set that has parts.  [default: test]")
 @click.option("--image-size", type=int, help="Pixels.  [default: the weights' own]")
 @click.option("--threads", type=click.IntRange(1), help="[default: every core]")
@@ -28,6 +32,8 @@ def command(
     data: str,
     model: str,
     spec: str,
+    predictors: str | None,
+    keep_ratio: float | None,
     split: str | None,
     image_size: int | None,
     threads: int | None,
@@ -38,7 +44,9 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     with ui.downloading(f"fetching {model}") as report:
-        network, described = weights.load(model, spec, image_size=image_size, report=report)
+        network, described = weights.load(
+            model, spec, image_size=image_size, keep_ratio=keep_ratio, predictors=predictors, report=report
+        )
     for message in described.notes:
         ui.note(message)
     images = part(open_images(data), split)

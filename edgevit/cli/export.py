@@ -40,6 +40,10 @@ def ios_version(context: click.Context, parameter: click.Parameter, value: int) 
     "--quant", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True, help="Precision."
 )
 @click.option("--weights", metavar="SPEC", help="bundled, official, random or a file.  [default: bundled]")
+@click.option("--predictors", metavar="SPEC", help="Token predictors for a plain backbone: bundled or a file.")
+@click.option(
+    "--keep-ratio", type=float, metavar="RATIO", help="Tokens kept at each site, 0.5 to 0.9, or 1.  [default: 0.7]"
+)
 @click.option("--data", default="bundled", show_default=True, metavar="DIR", help="Images to calibrate and score on.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: out/MODEL-QUANT]")
 @click.option("--image-size", type=int, help="Side in pixels.  [default: the weights' own]")
@@ -96,8 +100,8 @@ def command(out: Path | None, force: bool, as_json: bool, targets: tuple[str, ..
     """
     from edgevit import pipeline
     from edgevit.cli import ui
+    from edgevit.options import Options
     from edgevit.report import terminal
-    from edgevit.steps import Options
 
     options = Options(targets=targets or ("openvino",), **chosen)
     out = out or Path("out") / f"{options.model}-{options.quant}"

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +36,20 @@ def test_finds_the_rules_that_name_nothing() -> None:
     assert RECIPE.unused(name for name in ("stem.1", "blocks.0.ffn")) == []
 
 
-def test_the_manifest_holds_the_whole_recipe() -> None:
-    manifest = json.loads(json.dumps(RECIPE.manifest()))
-    assert Recipe(tuple(Rule(**rule) for rule in manifest["rules"]), manifest["observer"]) == RECIPE
+def test_what_a_family_may_lack_is_a_rule_to_the_letter() -> None:
+    family = replace(RECIPE, may_lack=("*.ffn",))
+    assert family.unused(["stem.0"]) == [RECIPE.rules[1]]
+    assert family.unused(["stem.1"]) == []
+    assert family.unused(["blocks.0.ffn"]) == list(RECIPE.rules[:2])
+    assert family.precision("blocks.0.ffn") == "int8"
+    misspelt = replace(family, rules=(*family.rules, Rule("*.fnn", "float", "")))
+    assert misspelt.unused(["stem.1"]) == [misspelt.rules[-1]]
+    with pytest.raises(ValueError, match=r"no rule of the recipe has the pattern '\*\.fnn'"):
+        replace(RECIPE, may_lack=("*.fnn",))
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, may_lack=("*.ffn",))])
+def test_the_manifest_holds_the_whole_recipe(recipe: Recipe) -> None:
+    manifest = json.loads(json.dumps(recipe.manifest()))
+    rules, may_lack = tuple(Rule(**rule) for rule in manifest["rules"]), tuple(manifest["may_lack"])
+    assert Recipe(rules, manifest["observer"], may_lack) == recipe

@@ -58,7 +58,17 @@ def test_the_manifest_has_every_key(manifest: dict[str, Any]) -> None:
     assert {"images", "sha256_of_list", "observer"} == manifest["quant"]["calibration"].keys()
     assert all({"scale", "zero_point"} <= tensor.keys() for tensor in manifest["quant"]["tensors"].values())
     for target in manifest["targets"].values():
-        keys = {"path", "files", "bytes", "tool_version", "export_seconds", "peak_rss_mb", "census", "grid"}
+        keys = {
+            "path",
+            "files",
+            "bytes",
+            "float_bytes",
+            "tool_version",
+            "export_seconds",
+            "peak_rss_mb",
+            "census",
+            "grid",
+        }
         assert target.keys() == keys
         assert {"int8", "float", "int8_asked", "int8_delivered"} == target["census"].keys()
         assert {"matches", "tensors_compared", "differing", "dropped"} == target["grid"].keys()
@@ -128,14 +138,15 @@ def test_a_bad_image_is_named_counted_and_not_used(exported: Exported, manifest:
 def replayed(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> Exported:
     """Exports that cost nothing: they fold, calibrate and lower into what the shared one holds."""
     from edgevit import pipeline
-    from edgevit.steps import Lowered
+    from edgevit.lowering import ARTIFACT, Lowered, Lowering, Programs
 
-    def lower(name: str, module: Any, source: Any, folder: Path, *ignored: Any) -> Lowered:
+    def lower(name: str, module: Any, lowering: Lowering, threads: int) -> Lowered:
+        folder = lowering.folder_of(ARTIFACT, name)
         shutil.copytree(exported.folder / name, folder)
         return Lowered(folder, module, module.census(folder, {}), None, 0, 0)
 
     monkeypatch.setattr(pipeline, "lower", lower)
-    monkeypatch.setattr(pipeline, "make_source", lambda *ignored: (None, None))
+    monkeypatch.setattr(pipeline, "make_programs", lambda *ignored: (Programs(None, None), None))
     monkeypatch.setattr(pipeline, "measure_latency", lambda *ignored: {})
     return exported
 
@@ -200,10 +211,11 @@ def test_slower_than_float_fails_unless_accepted(
 ) -> None:
     from edgevit import pipeline
     from edgevit.bench.protocol import Comparison, Ratio, Timing
+    from edgevit.measuring import Latency
 
     slow = Timing(20, 3.0, 3.1, 3.2, 2.9, 0.1)
     comparison = Comparison(slow, replace(slow, p50_ms=2.0), Ratio(1.5, (1.4, 1.6)), steady=True)
-    monkeypatch.setattr(pipeline, "measure_latency", lambda *ignored: {"onnx": comparison})
+    monkeypatch.setattr(pipeline, "measure_latency", lambda *ignored: {"onnx": Latency(comparison, None)})
     ended = edgevit(*arguments(replayed, tmp_path / "x"), *(["--allow-slower"] if accepted else []))
     failures = artifact.read_manifest(tmp_path / "x")["failures"]
     if accepted:

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +13,8 @@ from convert import onnx, openvino
 from convert.source import Source
 from edgevit import artifact, pipeline, rederive
 from edgevit.bench.protocol import Comparison, Ratio, Timing
+from edgevit.lowering import Programs
+from edgevit.measuring import Latency
 from edgevit.steps import artifact_metadata
 from tests.cli.conftest import Edgevit
 from tests.conftest import Exported, short_timing
@@ -50,15 +51,15 @@ def test_a_fresh_export_holds_and_comes_out_the_same_twice(
     """The second run of the same seed gives the same grids, and an artifact of the same bytes."""
     sources: list[Source] = []
     subjects: list[Any] = []
-    make_source = rederive.make_source
+    make_programs = rederive.make_programs
 
     def keep(options: Any, subject: Any, *rest: Any) -> Any:
-        made = make_source(options, subject, *rest)
-        sources.append(made[0])
+        made = make_programs(options, subject, *rest)
+        sources.append(made[0].artifact)
         subjects.append((options, subject))
         return made
 
-    monkeypatch.setattr(rederive, "make_source", keep)
+    monkeypatch.setattr(rederive, "make_programs", keep)
     with short_timing():
         ended = edgevit("verify", exported.folder)
     assert (ended.code, ended.err) == (0, "")
@@ -78,7 +79,9 @@ def test_every_measured_claim_that_was_edited_is_named(
 ) -> None:
     timing = Timing(20, 1.0, 1.1, 1.2, 0.9, 0.1)
     same = Comparison(timing, timing, Ratio(1.0, (0.9, 1.1)), steady=True)
-    monkeypatch.setattr(rederive, "measure_latency", lambda *ignored: {"onnx": same, "openvino": same})
+    monkeypatch.setattr(
+        rederive, "measure_latency", lambda *ignored: dict.fromkeys(("onnx", "openvino"), Latency(same, None))
+    )
 
     def change(manifest: Manifest) -> None:
         manifest["fold"][0]["count"] += 1
@@ -391,7 +394,7 @@ def test_an_artifact_of_another_model_is_a_failed_claim(
         return run
 
     monkeypatch.setattr(onnx, "load", load)
-    monkeypatch.setattr(rederive, "make_source", lambda *ignored: (SimpleNamespace(quantized=None), None))
+    monkeypatch.setattr(rederive, "make_programs", lambda *ignored: (Programs(None, None), None))
     ended = edgevit("verify", copied, "--json")
     assert ended.code == 1
     assert "is missing or damaged" in failing(ended.out)[rederive.MEASURED]

@@ -32,6 +32,12 @@ def test_the_file_is_valid_and_says_what_it_is(precision: Precision, lowered: Lo
     assert model.producer_name == "edgevit"
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_input_and_output_have_their_names(precision: Precision, lowered: Lower) -> None:
+    graph = saved(lowered("onnx", precision)).graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["image", "logits"]
+
+
 def test_fp16_computes_in_half_behind_float_inputs_and_outputs(lowered: Lower) -> None:
     model = saved(lowered("onnx", "fp16"))
     types = {i.name: i.data_type for i in model.graph.initializer if i.name.endswith(".weight")}

@@ -666,6 +666,7 @@ def test_ids_are_composed_only_where_they_are_returned() -> None:
     assert not plain - debug
 
 
+@pytest.mark.slow
 def test_onnx_is_no_larger_than_need_be(tmp_path: Path) -> None:
     model, x = randomised("dynamicvit_deit_tiny", 224), images(1, 224)
     program = torch.onnx.export(model, (x,), dynamo=True, opset_version=21, verbose=False)

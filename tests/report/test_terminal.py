@@ -35,6 +35,7 @@ def link(from_: str, to: str) -> dict[str, Any]:
 def manifest() -> dict[str, Any]:
     target = {
         "bytes": 3_456_789,
+        "float_bytes": 8_765_432,
         "census": {
             "int8_delivered": 63,
             "int8_asked": 64,
@@ -88,6 +89,7 @@ def test_the_report_says_what_the_manifest_says(manifest: Mapping[str, Any]) -> 
         "152 equal",
         "2 differ",
         "3.5",
+        "8.8",
         "1586",
         "failed: parity original → folded: 7.0 dB SQNR, less than 80",
     ):
@@ -123,6 +125,43 @@ def test_a_target_that_delegates_and_one_that_is_not_timed(manifest: dict[str, A
     assert rows["p50, ms"] == ["12.35", "12.35", "12.35", "-"]
     narrow = shown(terminal.export_report(manifest)).splitlines()
     assert all(len(line) <= 80 and "…" not in line for line in narrow)
+
+
+def pruned(manifest: dict[str, Any]) -> None:
+    """As if the model dropped tokens at three sites, and one runtime were slower for it."""
+    manifest["model"]["keep_ratio"] = 0.7
+    sites = [{"kept": kept, "of": of} for kept, of in ((137, 196), (96, 137), (67, 96))]
+    for entry in manifest["parity"]["links"]:
+        entry["kept_token_overlap"] = [1.0, 0.99876, 0.5]
+        entry["tokens"] = {
+            "sites": sites,
+            "images_that_differ": 17,
+            "each_its_own": {"sqnr_db": 12.34, "top1_agreement": 0.875},
+        }
+    unpruned = {"unpruned_p50_ms": 34.567, "pruning_speedup": 0.8, "pruning_speedup_ci95": [0.75, 0.85]}
+    manifest["latency"] = {name: entry | unpruned for name, entry in manifest["latency"].items()}
+
+
+def test_a_model_that_prunes_has_a_table_of_its_tokens(manifest: dict[str, Any]) -> None:
+    assert "Tokens kept" not in shown(terminal.export_report(manifest))
+    pruned(manifest)
+    text = shown(terminal.export_report(manifest))
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "10 classes, keep ratio 0.7, int8" in text
+    tokens = text[text.index("Tokens kept") :]
+    assert "137 of 196  96 of 137  67 of 96" in tokens
+    row = next(line for line in tokens.splitlines() if "quantised → openvino" in line)
+    assert row.split()[3:] == ["100.0%", "99.9%", "50.0%", "17", "12.3", "87.5%"]
+
+
+def test_what_pruning_is_worth(manifest: dict[str, Any]) -> None:
+    pruned(manifest)
+    del manifest["latency"]["openvino"]
+    lines = shown(terminal.export_report(manifest), width=200).splitlines()
+    rows = {line[:36].strip(): line[36:].split("  ") for line in lines}
+    cells = {title: [cell.strip() for cell in row if cell.strip()] for title, row in rows.items()}
+    assert cells["p50 unpruned, ms"] == ["34.57", "-"]
+    assert cells["times as fast as unpruned (95 %)"] == ["0.80 (0.75 to 0.85)", "-"]
 
 
 def test_a_claim_is_a_line() -> None:

@@ -3,9 +3,11 @@
 import copy
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,9 +17,10 @@ from convert.target import Census
 from edgevit import artifact, metrics
 from edgevit.bench.protocol import Comparison, Ratio, Timing
 from edgevit.images import Item, decode_file
-from edgevit.verify import claims
+from edgevit.verify import claims, tokens
 from edgevit.verify.claims import Check
-from edgevit.verify.parity import Limits, Link
+from edgevit.verify.parity import ON_MAC, Choice, Limits, Link
+from edgevit.verify.tokens import Kept, Overlap
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -221,6 +224,64 @@ def latency_claim() -> dict[str, Any]:
 )
 def test_latency_agrees_with_itself(change: dict[str, Any], reason: str | None) -> None:
     assert claims.consistent_latency("onnx", latency_claim() | change, threads=1).reason == reason
+
+
+def test_the_float_twin_has_its_size_again() -> None:
+    assert claims.float_size("onnx", 1000, 1000, same_host=True).holds
+    assert claims.float_size("onnx", 1010, 1000, same_host=True).reason == "1,000 bytes, not 1,010"
+    assert claims.float_size("onnx", 1010, 1000, same_host=False).holds
+    assert not claims.float_size("onnx", 1060, 1000, same_host=False).holds
+
+
+def test_pruning_agrees_with_itself() -> None:
+    claimed = latency_claim() | {
+        "unpruned_p50_ms": 2.4,
+        "pruning_speedup": 1.2,
+        "pruning_speedup_ci95": [1.1, 1.3],
+    }
+    assert claims.consistent_latency("onnx", claimed, threads=1).holds
+    changed = claimed | {"pruning_speedup": 1.4}
+    assert claims.consistent_latency("onnx", changed, threads=1).reason == "1.1 / 1.4 / 1.3 do not rise"
+    changed = claimed | {"unpruned_p50_ms": 9.0}
+    reason = "p50 says 4.50 times as fast, pruning_speedup 1.20"
+    assert claims.consistent_latency("onnx", changed, threads=1).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("ratio", "same_host", "reason"),
+    [
+        (Ratio(0.8, (0.75, 0.85)), True, None),
+        (Ratio(2.0, (1.9, 2.1)), True, "0.50 times as fast, not 1.20"),
+        (Ratio(2.0, (1.9, 2.1)), False, None),
+    ],
+)
+def test_pruning_timed_again(ratio: Ratio, same_host: bool, reason: str | None) -> None:
+    timing = Timing(20, 1, 1, 1, 1, 0)
+    claimed = {"pruning_speedup": 1.2, "pruning_speedup_ci95": [1.1, 1.3]}
+    assert claims.pruning("onnx", claimed, Comparison(timing, timing, ratio, steady=True), same_host).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("overlap", "holds"), [([0.99, 0.905], True), ([0.99, 0.93], False), ([0.99], False), ([], False)]
+)
+def test_tokens_kept_are_what_they_were(overlap: list[float], holds: bool, link: Link) -> None:
+    shapes = ((4, 6), (2, 4))
+    ids = tuple(np.tile(np.arange(kept), (1, 1)) for kept, _ in shapes)
+    scores = tuple(np.tile(-np.arange(of, dtype=np.float32), (1, 1)) for _, of in shapes)
+    kept = Kept(ids, scores)
+    choice = Choice(Overlap((0.99, 0.9), 1, 2), tokens.check(kept, kept, "int8"), 20.0, 0.9)
+    claimed = {"kept_token_overlap": overlap}
+    chosen = replace(link, choice=choice)
+    assert check_link(chosen, lambda manifest: manifest.update(claimed)).holds is holds
+
+
+def test_the_link_to_core_ml_itself_holds_on_a_mac_and_is_left_alone_elsewhere(link: Link) -> None:
+    mac = replace(link, from_="coreml", to=ON_MAC)
+    stated = {"images": 1000, "links": [link.manifest(), mac.manifest() | {"sqnr_db": 99.0}]}
+    assert [check.claim for check in claims.parity(stated, [link])] == [link.name]
+    assert [check.reason for check in claims.parity(stated, [link, mac])] == [None, None]
+    broken = replace(mac, sqnr_db=3.0)
+    assert [check.reason for check in claims.parity(stated, [link, broken])] == [None, "3.0 dB SQNR, less than 15"]
 
 
 @pytest.mark.parametrize(

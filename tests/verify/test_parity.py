@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from edgevit import metrics
 from edgevit.errors import ClaimError
 from edgevit.images import ImageSet, Item, Preprocess
 from edgevit.verify import parity
-from edgevit.verify.parity import Limits, Link, Stage
+from edgevit.verify.parity import Limits, Link, Outputs, Predicted, Stage
 
 ANY = Limits(min_sqnr_db=-math.inf, min_agreement=0, max_drop=100)
 REFERENCE = np.array([[9, 1], [8, 2], [1, 7], [2, 6]], np.float32)
@@ -21,7 +22,8 @@ LABELS = np.array([0, 0, 1, 1])
 
 
 def make_link(output: NDArray[np.float32] = ONE_FLIP, labelled: bool = True, limits: Limits = ANY) -> Link:
-    return parity.link(("original", REFERENCE), ("onnx", output), 30.0, LABELS if labelled else None, limits)
+    ends = (("original", Predicted("original", (REFERENCE,))), ("onnx", Predicted("onnx", (output,))))
+    return parity.link(*ends, 30.0, LABELS if labelled else None, limits)
 
 
 def images(count: int) -> ImageSet:
@@ -78,30 +80,33 @@ def test_outputs_that_do_not_compare_are_a_failed_claim(output: NDArray[np.float
 
 
 def test_labels_beyond_the_classes_are_a_failed_claim() -> None:
+    ends = (("a", Predicted("a", (REFERENCE,))), ("b", Predicted("b", (ONE_FLIP,))))
     with pytest.raises(ClaimError, match="labels run from 0 to 5"):
-        parity.link(("a", REFERENCE), ("b", ONE_FLIP), 30.0, np.array([0, 0, 1, 5]), ANY)
+        parity.link(*ends, 30.0, np.array([0, 0, 1, 5]), ANY)
 
 
 def test_predict_batches_in_order_and_tells_how_far_it_is() -> None:
     told: list[int] = []
     seen: list[int] = []
 
-    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(x: NDArray[np.float32]) -> Outputs:
         seen.append(len(x))
-        return x.mean(axis=(2, 3))
+        return (x.mean(axis=(2, 3)),)
 
     stages = [Stage("single", run), Stage("pairs", run, batch=2)]
-    logits = parity.predict(stages, images(5), Preprocess.imagenet(8), told.append)
-    assert logits["pairs"].shape == (5, 3)
-    assert (np.diff(logits["pairs"][:, 0]) > 0).all()
-    assert (logits["single"] == logits["pairs"]).all()
+    predicted = parity.predict(stages, images(5), Preprocess.imagenet(8), told.append)
+    logits = predicted["pairs"].logits
+    assert logits.shape == (5, 3)
+    assert (np.diff(logits[:, 0]) > 0).all()
+    assert (predicted["single"].logits == logits).all()
+    assert predicted["pairs"].kept is None
     assert told == [2, 2, 1]
     assert seen == [1, 1, 2, 1, 1, 2, 1, 1]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_not_finite_name_the_stage(value: float) -> None:
-    stage = Stage("folded", lambda x: np.full((len(x), 2), value, np.float32))
+    stage = Stage("folded", lambda x: (np.full((len(x), 2), value, np.float32),))
     with pytest.raises(ClaimError, match="the folded model gives logits that are not finite"):
         parity.predict([stage], images(1), Preprocess.imagenet(8), lambda count: None)
     with pytest.raises(ClaimError, match=r"self-noise of the folded model: .*NaN or infinite"):
@@ -111,10 +116,92 @@ def test_logits_that_are_not_finite_name_the_stage(value: float) -> None:
 def test_self_noise_looks_at_the_first_images_only() -> None:
     counted = io.StringIO()
 
-    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(x: NDArray[np.float32]) -> Outputs:
         counted.write("." * len(x))
-        return x.mean(axis=(2, 3))
+        return (x.mean(axis=(2, 3)),)
 
     noise = parity.self_noise(Stage("made", run, 10), images(parity.NOISE_IMAGES + 30), Preprocess.imagenet(8), 0)
     assert len(counted.getvalue()) == 2 * parity.NOISE_IMAGES  # still, and moved
     assert 100 < noise < 160
+
+
+# Models that prune tokens
+
+SITES = ((4, 6), (2, 4))  # tokens kept of those that reach the site
+
+
+def selection(count: int, seed: int = 0) -> Outputs:
+    """Logits, ids and scores of a program that keeps the best, as ``Kept`` wants them."""
+    random = np.random.default_rng(seed)
+    reached = np.tile(np.arange(SITES[0][1]), (count, 1))
+    ids, scores = [], []
+    for kept, of in SITES:
+        score = random.normal(size=(count, of)).astype(np.float32)
+        best = np.argsort(-score, 1)[:, :kept]
+        reached = np.take_along_axis(reached, best, 1)
+        ids.append(reached)
+        scores.append(score)
+    return (random.normal(size=(count, 3)).astype(np.float32), *ids, *scores)
+
+
+def test_only_images_that_keep_other_tokens_are_run_again() -> None:
+    own, other = Predicted("original", selection(5)), Predicted("onnx", selection(5, seed=1))
+    assert own.kept is not None
+    assert other.kept is not None
+    rows = [0, 3]
+    mixed = tuple(array.copy() for array in own.outputs)
+    for array, from_other in zip(mixed, other.outputs, strict=True):
+        array[rows] = from_other[rows]
+    kept = Predicted("onnx", mixed).kept
+    assert kept is not None
+    asked: list[tuple[NDArray[np.float32], list[NDArray[np.int64]]]] = []
+
+    def replay(x: NDArray[np.float32], forced: Sequence[NDArray[np.int64]]) -> Outputs:
+        asked.append((x, list(forced)))
+        row = rows[len(asked) - 1]
+        return tuple(array[row : row + 1] for array in other.outputs)
+
+    stage = Stage("original", lambda x: (), 1, replay)
+    found = parity.forced(stage, own, kept, images(5), Preprocess.imagenet(8))
+    assert [x.shape[0] for x, _ in asked] == [1, 1]
+    shown = [next(images(5).take([row]).batches(Preprocess.imagenet(8))) for row in rows]
+    for (x, forced), image, row in zip(asked, shown, rows, strict=True):
+        assert (x == image).all()
+        assert all((ids == kept.ids[site][row]).all() for site, ids in enumerate(forced))
+    assert all((array == expected).all() for array, expected in zip(found.outputs, mixed, strict=True))
+    assert parity.forced(stage, own, own.kept, images(5), Preprocess.imagenet(8)) is own
+    assert len(asked) == 2
+
+
+def test_numbers_are_of_the_same_tokens_and_accuracy_of_each_with_its_own() -> None:
+    own = Predicted("original", (REFERENCE, *selection(4)[1:]))
+    output = Predicted("onnx", (ONE_FLIP, *selection(4, seed=1)[1:]))
+    same = Predicted("original", (ONE_FLIP, *output.outputs[1:]))
+    link = parity.link(("original", own), ("onnx", output), 30.0, LABELS, ANY, same, "int8")
+    assert (link.sqnr_db, link.top1_agreement) == (metrics.MAX_DB, 1)
+    assert link.top1 is not None
+    assert (link.top1.from_, link.top1.to) == (100, 75)
+    assert link.broken() is None
+    manifest = link.manifest()
+    assert manifest["tokens"]["each_its_own"] == {
+        "sqnr_db": metrics.sqnr_db(REFERENCE, ONE_FLIP),
+        "top1_agreement": 0.75,
+    }
+    assert len(manifest["kept_token_overlap"]) == len(SITES)
+    assert 0 < min(manifest["kept_token_overlap"]) < 1
+    assert manifest["tokens"]["images_that_differ"] > 0
+
+
+def test_scores_that_do_not_explain_the_tokens_break_the_link() -> None:
+    outputs = selection(4)
+    output = Predicted("onnx", (*outputs[:3], *(-scores for scores in outputs[3:])))
+    own = Predicted("original", outputs)
+    link = parity.link(("original", own), ("onnx", output), 30.0, LABELS[:4], ANY, own, "int8")
+    assert "site 1 drops tokens it scores higher than some it keeps" in str(link.broken())
+
+
+def test_outputs_that_are_no_selection_name_the_stage() -> None:
+    outputs = list(selection(4))
+    outputs[1] = outputs[1] + 6
+    with pytest.raises(ClaimError, match=r"the onnx model: site 1 keeps ids from \d+ to \d+, where patches end at 5"):
+        Predicted("onnx", tuple(outputs))

@@ -25,14 +25,9 @@ def randomise() -> Randomise:
         torch.manual_seed(7)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                for tensor, low, high in (
-                    (module.weight, 0.5, 1.5),
-                    (module.bias, -0.5, 0.5),
-                    (module.running_mean, -0.5, 0.5),
-                    (module.running_var, 0.5, 2.0),
-                ):
-                    if tensor is not None:
-                        nn.init.uniform_(tensor, low, high)
+                randomise_uniformly((module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2.0))
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm):
+                randomise_uniformly((module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5))
         for name, parameter in model.named_parameters():
             if name.endswith("attention_biases"):
                 nn.init.normal_(parameter)
@@ -72,6 +67,13 @@ def assert_refused(randomise: Randomise) -> AssertRefused:
         assert torch.equal(folded(probe), expected)
 
     return apply
+
+
+def randomise_uniformly(*tensors: tuple[Tensor | None, float, float]) -> None:
+    """Each tensor that there is, between its bounds."""
+    for tensor, low, high in tensors:
+        if tensor is not None:
+            nn.init.uniform_(tensor, low, high)
 
 
 def report_of(rule: str, reports: list[FoldReport]) -> FoldReport:

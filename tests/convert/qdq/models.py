@@ -54,6 +54,12 @@ def convolution(inputs: Sequence[str], output: str) -> NodeProto:
     return helper.make_node("Conv", list(inputs), [output], name=f"node_{output}")
 
 
+def linear(tokens: str, weight: str, output: str) -> list[NodeProto]:
+    """A linear layer of tokens without its bias; ``weight`` is ``[D_out, D_in]``."""
+    transpose = helper.make_node("Transpose", [weight], [f"{output}_t"], name=f"transpose_{output}", perm=[1, 0])
+    return [transpose, helper.make_node("MatMul", [tokens, f"{output}_t"], [output], name=f"node_{output}")]
+
+
 def weight_constants(name: str, channels: int, seed: int) -> dict[str, Array]:
     """A pointwise weight ``[channels, channels, 1, 1]``."""
     random = np.random.default_rng(seed)

@@ -6,13 +6,14 @@ import pytest
 from onnx import helper
 
 from convert.qdq.graph import quantize_nodes
-from convert.qdq.name_operators import name_operators
+from convert.qdq.name_operators import FOLDED, name_operators
 from convert.qdq.name_tensors import name_tensors
-from tests.convert.qdq.models import convolution, input_names, model, node, pair, run, weight, weight_constants
+from tests.convert.qdq.models import convolution, input_names, linear, model, node, pair, run, weight, weight_constants
 
 X = np.random.default_rng(0).normal(size=(1, 4, 3, 3)).astype(np.float32)
 GRID = {"s": np.float32(0.05), "z": np.int8(3)}
 KERNEL = np.random.default_rng(1).normal(size=(4, 4, 1, 1)).astype(np.float32)
+ONE = weight_constants("one.weight", 4, 0)
 TENSORS = {"a_q": "stem.output", "b_q": "head.input"}
 
 
@@ -92,8 +93,44 @@ def test_weighted_nodes_are_named_after_their_weight_and_additions_after_their_b
     assert names["one"] == "one"
     assert names["sum"] == "one.residual"
     assert (names["two"], names["three"], names["both"]) == ("two", "three", "three.residual")
-    assert (names["product"], names["tokens"]) == ("four", "node_bias")
+    assert (names["product"], names["tokens"]) == ("four", "four.bias_addition")
     assert (names["y"], names["z"]) == ("five", "node_attention")
+
+
+def layers() -> ir.Model:
+    """Tokens through a layer on a grid and a float one, transposed by the exporter: the second is a residual branch."""
+    wide = KERNEL[..., 0, 0]
+    nodes = [
+        *pair("x", "a", "s", "z"),
+        weight("one.weight"),
+        *linear("a_dq", "one.weight_dq", "product"),
+        helper.make_node("Add", ["product", "one.bias"], ["tokens"], name="node_one"),
+        helper.make_node("MatMul", ["tokens", "val_1"], ["second"], name="node_MatMul"),
+        helper.make_node("Add", ["two.bias", "second"], ["branch"], name="node_two"),
+        helper.make_node("Add", ["x", "branch"], ["sum"], name="node_sum"),
+        *linear("sum", "three.weight", "y"),
+    ]
+    constants = {"one.bias": wide[0], "two.bias": wide[1], "val_1": wide.T, "three.weight": wide}
+    integers = {name: value.reshape(4, 4) if name == "one.weight" else value for name, value in ONE.items()}
+    made = model(nodes, GRID | constants | integers, {"x": (1, 5, 4)}, ["y"])
+    made.graph.initializers["val_1"].metadata_props[FOLDED] = "['two.weight']"
+    return made
+
+
+def test_linear_layers_of_tokens_are_named_after_their_weight_and_their_sums_after_them() -> None:
+    made = layers()
+    name_operators(made)
+    names = {value.name: n.name for n in made.graph for value in n.outputs}
+    assert (names["product"], names["tokens"]) == ("one", "one.bias_addition")
+    assert (names["second"], names["branch"]) == ("two", "two.bias_addition")
+    assert (names["sum"], names["y"]) == ("two.residual", "three")
+
+
+def test_a_constant_that_was_folded_from_several_has_its_own_name() -> None:
+    made = layers()
+    made.graph.initializers["val_1"].metadata_props[FOLDED] = "['two.weight', 'scale']"
+    name_operators(made)
+    assert node(made, "val_1").op_type == "MatMul"
 
 
 def test_names_see_through_the_grid_of_weights_and_branches() -> None:
