@@ -18,24 +18,28 @@ EFFICIENTVIT = Recipe(
     observer="minmax",
 )
 
+# Observer: on DeiT-T with trained weights, 64 photographs, the histogram's ranges gained 0.5 to 1 dB over the extremes.
 DYNAMICVIT = Recipe(
     rules=(
         Rule("score_predictor.*", "float", "3 % of the arithmetic, and a score that moves drops another token"),
-        Rule("*.residual", "float", "OpenVINO runs none in integers, and ONNX Runtime is slower with them"),
-        Rule("*", "int8", "linear layers of the blocks, the heads and the patch embedding"),
+        Rule("*.residual", "float", "OpenVINO runs none in integers; cost 5 dB on DeiT-T"),
+        Rule("*", "int8", "linear layers of the blocks, heads, patch embeddings: even that of 3 channels gained 4 %"),
     ),
-    observer="minmax",
-    may_lack=("score_predictor.*",),  # a backbone that is not pruned
+    observer="histogram",
+    may_lack=("score_predictor.*",),  # a backbone that keeps all its tokens
 )
 
+# Observer: DynamicViT's, with which it shares its layers; there are no trained weights to tell by, and random ones tie.
 SEPVIT = Recipe(
     rules=(
-        Rule("*.attn.PSA_qk", "float", "one window token each: a few rows, less than quantising them costs"),
-        Rule("patch_embeds.0.*", "float", "three input channels fill no integer kernel's registers"),
-        Rule("*.residual", "float", "OpenVINO runs none in integers, and ONNX Runtime is slower with them"),
-        Rule("*", "int8", "linear layers of the blocks, the head, patch embeddings and positional convolutions"),
+        Rule("*.attn.PSA_qk", "float", "a row a window, at most 256: gained no time, and it decides a softmax"),
+        Rule("pos_block.*", "float", "depthwise, between transposes: cost 0.5 dB and gained no time"),
+        Rule("patch_embeds.0.*", "float", "three input channels fill no integer kernel's registers: gained no time"),
+        Rule("*.residual", "float", "OpenVINO runs none in integers; cost 0.4 dB and gained no time"),
+        Rule("*", "int8", "linear layers of the blocks, later patch embeddings and the classifier"),
     ),
-    observer="minmax",
+    observer="histogram",
+    may_lack=("*.attn.PSA_qk",),  # images of 28 pixels have one window
 )
 
 DEFAULTS = {"efficientvit": EFFICIENTVIT, "dynamicvit": DYNAMICVIT, "sepvit": SEPVIT}

@@ -32,6 +32,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # GIF only to say that it is an
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 50  # a longer strip would take gigabytes once its short side is resized
 BUNDLED = "fashion-mnist.npz"
+SPLITS = ("train", "test")  # of a labels.csv
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -114,12 +115,12 @@ class Item:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A sequence of items. ``splits`` names fixed parts of it, where the set comes with them."""
+    """A sequence of items. ``splits`` names fixed parts of it by their places, where the set comes with them."""
 
     source: str
     items: Sequence[Item]
     classes: tuple[str, ...] | None = None
-    splits: dict[str, range] = field(default_factory=dict)
+    splits: dict[str, Sequence[int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -127,6 +128,11 @@ class ImageSet:
     @property
     def labelled(self) -> bool:
         return self.items[0].label is not None
+
+    @property
+    def uncropped(self) -> bool:
+        """Whether to show the images whole: those of IDX sets are small squares, whose margin is part of them."""
+        return self.items[0].decode is decode_idx
 
     def labels(self) -> NDArray[np.int64] | None:
         """``[len]`` int64, or None for an unlabelled set."""
@@ -213,8 +219,9 @@ def printable(name: str) -> str:
 def open_images(path: str | Path) -> ImageSet:
     """The image set at ``path``; ``"bundled"`` is edgevit's own (``./bundled`` would be a folder of that name).
 
-    A folder holds one of: a ``labels.csv``; IDX files; class folders, named by class index or else by class in sorted
-    order; images without labels. Hidden files are passed over. Raises InputError with the reason if it holds none.
+    A folder holds one of: a ``labels.csv``, which may divide its images; IDX files; class folders, named by class index
+    or else by class in sorted order; images without labels. Hidden files are passed over. Raises InputError with the
+    reason if it holds none.
     """
     if str(path) == "bundled":
         return bundled_images()
@@ -231,13 +238,11 @@ def open_images(path: str | Path) -> ImageSet:
 
 
 def folder_images(root: Path) -> ImageSet:
-    classes = None
     if (root / "labels.csv").is_file():
-        items = labelled_by_csv(root)
-    elif any(root.glob("*-idx[13]-ubyte.gz")):
+        return labelled_by_csv(root)
+    if any(root.glob("*-idx[13]-ubyte.gz")):
         return idx_images(root)
-    else:
-        items, classes = labelled_by_folder(root)
+    items, classes = labelled_by_folder(root)
     if not items:
         raise InputError(f"{printable(str(root))} holds no images ({', '.join(sorted(SUFFIXES))}): check --data")
     return ImageSet(str(root.resolve()), items, classes)
@@ -275,14 +280,19 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(filter(is_image_file, files))
 
 
-def labelled_by_csv(root: Path) -> list[Item]:
-    """``labels.csv`` with the columns ``file`` (relative to the folder or its ``images/``) and ``label``."""
+def labelled_by_csv(root: Path) -> ImageSet:
+    """``labels.csv`` with the columns ``file`` (relative to the folder or its ``images/``) and ``label``.
+
+    A column ``split``, train or test in every row, divides the images.
+    """
     items: dict[Path, Item] = {}
+    splits: dict[str, list[int]] = {}
     shown = printable(str(root / "labels.csv"))
     try:
         with (root / "labels.csv").open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.DictReader(lines, restval="")
-            if not {"file", "label"} <= set(rows.fieldnames or []):
+            columns = set(rows.fieldnames or [])
+            if not {"file", "label"} <= columns:
                 raise InputError(f"{shown} needs the columns file and label: name them in its first line")
             for row in rows:
                 path, label = listed_file(root, row["file"]), class_index(row["label"])
@@ -292,12 +302,24 @@ def labelled_by_csv(root: Path) -> list[Item]:
                 if label is None:
                     given = ascii(row["label"][:20])
                     raise InputError(f"{shown} gives {name} the label {given}: a label is a class index such as 0")
+                if "split" in columns:
+                    splits.setdefault(listed_split(row["split"], name, shown), []).append(len(items))
                 items[path] = file_item(root, path, label)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{shown} is not a CSV file in UTF-8 ({error}): save it as one") from None
     if not items:
         raise InputError(f"{shown} lists no images: give it one row an image")
-    return list(items.values())
+    if len(splits) == 1:
+        raise InputError(f"{shown} calls every image {next(iter(splits))}: name both {' and '.join(SPLITS)} images")
+    return ImageSet(str(root.resolve()), list(items.values()), splits=dict(splits))
+
+
+def listed_split(value: str, name: str, shown: str) -> str:
+    """The split that ``labels.csv``, shown as ``shown``, gives the image ``name``. Raises InputError if it is none."""
+    if value not in SPLITS:
+        given = ascii(value[:20])
+        raise InputError(f"{shown} gives {name} the split {given}: a split is {' or '.join(SPLITS)}")
+    return value
 
 
 def listed_file(root: Path, name: str) -> Path:
@@ -341,7 +363,7 @@ def labelled_by_folder(root: Path) -> tuple[list[Item], tuple[str, ...] | None]:
 def idx_images(root: Path) -> ImageSet:
     """MNIST-like IDX files (http://yann.lecun.com/exdb/mnist): splits ``train`` and ``test``."""
     items: list[Item] = []
-    splits = {}
+    splits: dict[str, Sequence[int]] = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images = read_idx(root / f"{prefix}-images-idx3-ubyte.gz", dimensions=3)
         labels = read_idx(root / f"{prefix}-labels-idx1-ubyte.gz", dimensions=1)
@@ -361,7 +383,7 @@ def bundled_images() -> ImageSet:
     An item's name is that of the same image in the IDX files.
     """
     items: list[Item] = []
-    splits = {}
+    splits: dict[str, Sequence[int]] = {}
     asset = resources.files("edgevit") / "assets" / BUNDLED
     with asset.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         for split, origin in (("calibration", "train"), ("test", "test")):

@@ -110,8 +110,7 @@ class Lowering(Beside):
         form = dict(self.forms[name])
         if role == SELECTION and form.get("classifier"):
             form["classifier"] = False
-        metadata = self.metadata if role in (ARTIFACT, SELECTION) else {}
-        return Job(name, self.programs[role], self.folder_of(role, name), metadata, form)
+        return Job(name, self.programs[role], self.folder_of(role, name), self.metadata, form)
 
     def write(self, role: str, name: str, module: Target) -> Written:
         """Have the ``role`` of target ``name`` written, unless it is. Raises InputError if it cannot be expressed."""

@@ -25,7 +25,16 @@ from edgevit.measuring import float_bytes, measure_latency, measure_parity
 from edgevit.models.weights import Weights
 from edgevit.options import Options
 from edgevit.selection import Selection
-from edgevit.steps import Progress, Subject, chosen_recipe, count, fold_model, load_model, make_programs
+from edgevit.steps import (
+    Progress,
+    Subject,
+    artifact_metadata,
+    chosen_recipe,
+    count,
+    fold_model,
+    load_model,
+    make_programs,
+)
 from edgevit.verify import claims, grid
 from edgevit.verify.claims import Check
 
@@ -194,7 +203,8 @@ def measurements(
     if lowered.keys() != manifest["targets"].keys():
         yield Check("parity and latency", "cannot be derived again with an artifact that does not open")
         return
-    with Lowering(programs, {name: options.form(name) for name in lowered}, {}, folder=None) as lowering:
+    forms = {name: options.form(name) for name in lowered}
+    with Lowering(programs, forms, artifact_metadata(options, subject), folder=None) as lowering:
         links = measure_parity(options, subject, folded, quantized, lowered, progress)
         yield from claims.parity(manifest["parity"], links)
         latency = measure_latency(options, subject, lowered, lowering, progress)

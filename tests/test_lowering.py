@@ -76,6 +76,7 @@ def test_a_selection_gives_logits_where_the_artifact_is_a_classifier(pruned: Pro
     lowering = Lowering(pruned, {"coreml": {"classifier": True, "ios": 18}}, METADATA, tmp_path)
     assert lowering.job(ARTIFACT, "coreml").form == {"classifier": True, "ios": 18}
     assert lowering.job(SELECTION, "coreml").form == {"classifier": False, "ios": 18}
+    assert lowering.job(FLOAT, "coreml").metadata == METADATA  # an image input needs to know how to normalise
 
 
 def test_everything_is_written_once(pruned: Programs, tmp_path: Path) -> None:
