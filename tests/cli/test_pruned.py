@@ -21,7 +21,7 @@ KEPT = [(11, 16), (7, 11), (5, 7)]  # of 4 x 4 patches, at 0.7
 def pruned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("pruned") / "int8"
     targets = ("--target", "onnx", "--target", "openvino")
-    options = ("--model", TINY, "--weights", "random", "--image-size", 64, "--classes", 2)
+    options = ("--model", TINY, "--weights", "random", "--image-size", 64, "--classes", 10)
     given = ("--data", data, "--skip-bad-images", "--min-sqnr", 0, "--json", *SMALL)
     torch.set_num_threads(1)
     code, out, err = run_export(*targets, *options, *given, "--out", folder)
