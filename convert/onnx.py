@@ -50,6 +50,8 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
         integer_bias(model)
     elif source.precision == "fp16":
         model = half(model)
+    for value, name in zip(model.graph.outputs, source.outputs, strict=True):
+        value.name = name
     model.metadata_props.update(metadata)
     model.producer_name = "edgevit"
     model.graph.sort()

@@ -46,6 +46,9 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
     staged = folder / "model.onnx"
     ir.save(onnx, staged)
     model = core().read_model(staged)
+    # Now, not in the ONNX form: an operator whose result is an output would be called after it.
+    for output, name in zip(model.outputs, source.outputs, strict=True):
+        output.get_tensor().set_names({name})
     for key, value in metadata.items():
         model.set_rt_info(value, ["edgevit", key])
     ov.save_model(model, folder / FILE, compress_to_fp16=source.precision == "fp16")

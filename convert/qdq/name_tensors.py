@@ -20,9 +20,7 @@ def name_tensors(model: ir.Model, activations: Mapping[str, str]) -> None:
         grid = own_grid(model, quantize, name)
         for index, (dequantize, _) in enumerate(list(result.uses())):
             replace_grid(dequantize, grid)
-            dequantize.name = f"{name}.{index}" if index else name
-            if not dequantize.outputs[0].is_graph_output():  # whose name is the program's
-                dequantize.outputs[0].name = dequantize.name
+            dequantize.name = dequantize.outputs[0].name = f"{name}.{index}" if index else name
         result.name = f"{name}.quantized"
     for dequantize in weight_dequantize_nodes(model):
         name = str(operand(dequantize, 0).name)

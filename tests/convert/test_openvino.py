@@ -22,6 +22,7 @@ TENSOR = "patch_embed.2.c.output"
 def test_the_file_says_what_it_is(precision: Precision, lowered: Lower) -> None:
     model = ov.Core().read_model(lowered("openvino", precision).folder / "model.xml")
     assert {key: model.get_rt_info(["edgevit", key]).astype(str) for key in METADATA} == METADATA
+    assert [value.get_names() for value in (*model.inputs, *model.outputs)] == [{"image"}, {"logits"}]
 
 
 def test_keeps_a_grid_only_where_an_integer_operator_reads_it(lowered: Lower) -> None:
