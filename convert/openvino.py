@@ -46,8 +46,10 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
     staged = folder / "model.onnx"
     ir.save(onnx, staged)
     model = core().read_model(staged)
-    # Now, not in the ONNX form: an operator whose result is an output would be called after it.
-    for output, name in zip(model.outputs, source.outputs, strict=True):
+    for output, result, name in zip(model.outputs, onnx.graph.outputs, source.outputs, strict=True):
+        operator = result.producer()
+        assert operator is not None
+        output.get_node().input_value(0).get_node().set_friendly_name(operator.name)  # it was called after its result
         output.get_tensor().set_names({name})
     for key, value in metadata.items():
         model.set_rt_info(value, ["edgevit", key])
