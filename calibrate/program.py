@@ -1,8 +1,9 @@
 """The one quantised program, and the name and grid of every quantised tensor in it.
 
 Tensors are named after the operator they belong to, so that any artifact lowered from the program can be
-compared with it tensor by tensor: ``<operator>.weight``; ``<operator>.output`` for what an operator produces, after
-the ReLU that belongs to it; ``<operator>.input``, after the first that reads it, for any other tensor.
+compared with it tensor by tensor: ``<operator>.weight``; ``<operator>.output`` for what an operator between grids
+produces, after the ReLU that belongs to it; ``<operator>.input``, after the first that reads it, for any other tensor.
+What a float operator produces is not named after it, because a target may drop the change of layout behind it.
 """
 
 from collections.abc import Sequence
@@ -160,7 +161,7 @@ def name_activations(converted: GraphModule, operators: dict[Node, str]) -> list
     named = []
     for node in quantize_nodes(converted.graph):
         producer, consumer = producer_of(node), consumer_of(node, operators)
-        if producer in operators:
+        if producer in operators and is_between_grids(producer):
             name = f"{operators[producer]}.output"
         else:
             assert consumer is not None, f"{node} quantises a tensor that belongs to no operator"
@@ -182,6 +183,16 @@ def producer_of(quantize: Node) -> Node:
     producer = value.args[0]
     assert isinstance(producer, Node)
     return producer if len(producer.users) == 1 else value
+
+
+def is_between_grids(operator: Node) -> bool:
+    """Whether weights and input, or both summands of a sum that is only quantised, came off a grid.
+
+    Targets run such a sum in integers, asked or not.
+    """
+    operands = (value for value in operator.args[:2] if isinstance(value, Node))
+    off_grids = all(value.target in (DEQUANTIZE, DEQUANTIZE_WEIGHT) for value in operands)
+    return off_grids and (operator.target in WEIGHTED or all(user.target is QUANTIZE for user in operator.users))
 
 
 def consumer_of(quantize: Node, operators: dict[Node, str]) -> Node | None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from calibrate.program import TensorGrid, weighted_operators
+from calibrate.program import TensorGrid, outputs_of, weighted_operators
 from convert import pte
 from convert.native_output import held_back
 from convert.provenance import shared_provenance
@@ -57,7 +57,7 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
 
 
 def half(program: ExportedProgram) -> ExportedProgram:
-    """The same program in float16, its input and output in float32."""
+    """The same program in float16, its input and outputs in float32."""
     assert program.example_inputs is not None
     return torch.export.export(Half(copy.deepcopy(program).module(check_guards=False)), *program.example_inputs)
 
@@ -67,9 +67,9 @@ class Half(nn.Module):
         super().__init__()
         self.model = model.half()
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(x.half()).float()
-        return logits
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs = outputs_of(self.model, x.half())
+        return tuple(output.float() if output.is_floating_point() else output for output in outputs)
 
 
 def load(folder: Path, threads: int = 1) -> Run:
@@ -149,11 +149,15 @@ def grid(folder: Path) -> dict[str, TensorGrid]:
 
 
 def read(folder: Path) -> tuple[pte.Program, dict[pte.Node, str]]:
-    """The program and the operator that each of its weighted nodes is: they keep the order of the program."""
+    """The program, and the operator that each of its weighted nodes is.
+
+    They are joined by their order in the program: partitions run in another one where nothing forbids it.
+    """
     with readable(folder / FILE):
         program = pte.read(folder / FILE)
         operators = json.loads(metadata(folder)[OPERATORS])
         weighted = [node for graph in program.graphs for node in graph.nodes if node.kind in KINDS]
+        weighted.sort(key=lambda node: node.handle)
         return program, dict(zip(weighted, operators, strict=True))
 
 
@@ -170,8 +174,8 @@ class View:
         for value, found in self.graph.grids.items():
             if value in weights:
                 yield f"{weights[value]}.weight", found
-            elif (producer := self.operator(self.origin(value))) is not None:
-                yield f"{producer}.output", found
+            elif (origin := self.origin(value)) is not None and self.is_integer(origin) and self.operator(origin):
+                yield f"{self.operator(origin)}.output", found
             else:
                 reader = self.reader(value)
                 yield f"{reader}.input" if reader else f"unnamed value {value}", found

@@ -51,11 +51,22 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
         assert operator is not None
         output.get_node().input_value(0).get_node().set_friendly_name(operator.name)  # it was called after its result
         output.get_tensor().set_names({name})
+    number_unnamed(model)
     for key, value in metadata.items():
         model.set_rt_info(value, ["edgevit", key])
     ov.save_model(model, folder / FILE, compress_to_fp16=source.precision == "fp16")
     staged.unlink()
     return tuple(dropped)
+
+
+def number_unnamed(model: Any) -> None:
+    """Count operators without a name through the model, where OpenVINO counts through the process.
+
+    So one program gives the same bytes each time.
+    """
+    for index, operator in enumerate(model.get_ordered_ops()):
+        if operator.get_friendly_name() == operator.get_name():
+            operator.set_friendly_name(f"{operator.get_type_name()}_{index}")
 
 
 @cache

@@ -39,7 +39,12 @@ class Node:
     kind: str  # "XNNConv2d"
     inputs: tuple[int, ...]  # the filter is the second
     outputs: tuple[int, ...]
-    inserted: bool  # by a pass of the lowering: nothing in the program stands for it
+    handle: int  # the lowering numbers the program's nodes in their order, and what comes of one keeps its number
+
+    @property
+    def inserted(self) -> bool:
+        """Whether it is a pass of the lowering that made it: nothing in the program stands for it."""
+        return self.handle == NO_HANDLE
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def read_node(node: Mapping[str, Any]) -> Node:
         node["xnode_union_type"],
         tuple(fields[name] for name in inputs if name in fields),
         tuple(fields[name] for name in outputs),
-        inserted=node["debug_handle"] == NO_HANDLE,
+        node["debug_handle"],
     )
 
 

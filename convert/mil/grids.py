@@ -49,7 +49,8 @@ class View:
         if operation.kind == "dequantize":
             quantize = self.trace(operation.inputs["input"], set())
             return self.tensor(quantize) if quantize is not None else None
-        producer = self.operator(self.trace(operation.inputs["input"], {"relu", "cast"}))
+        origin = self.trace(operation.inputs["input"], {"relu", "cast"})
+        producer = self.operator(origin) if origin is not None and self.is_integer(origin) else None
         reader = self.reader(operation, {"dequantize", "cast"})
         return f"{producer}.output" if producer else f"{reader}.input" if reader else None
 

@@ -105,7 +105,11 @@ class SeparableAttention(nn.Module):
         weights = torch.bmm(q * self.scale, k.transpose(1, 2)).softmax(-1)
         a = torch.bmm(weights, v).reshape(-1, self.heads, tokens, HEAD_DIM)
         a = a.transpose(1, 2).reshape(-1, tokens, self.width)
-        return a + y if self.inner_residuals else a
+        return self.residual(a, y) if self.inner_residuals else a
+
+    def residual(self, a: Tensor, y: Tensor) -> Tensor:
+        """``a + y``, added as rows: with one head, OpenVINO 2026.4.1 crashes on the sum of three dimensions."""
+        return (a.reshape(-1, self.width) + y.reshape(-1, self.width)).reshape(-1, y.shape[1], self.width)
 
     def pointwise(self, tokens: Tensor, v: Tensor) -> Tensor:
         """Each place within the windows over all windows: ``[B, N, C]`` and ``[B * N, M * M, C]`` → the latter."""

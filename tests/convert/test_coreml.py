@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from calibrate.program import weighted_operators
+from calibrate.ptq import calibrate
+from calibrate.recipe import Recipe, Rule
 from convert import coreml as coreml_target
 from convert.mil import evaluator
 from convert.mil.package import read
@@ -203,3 +206,26 @@ def test_predict_feeds_8_bit_images_and_returns_probabilities(dressed: Path, mon
     assert found.shape == (3, 10)
     np.testing.assert_allclose(found.sum(1), 1, atol=2e-3)
     assert sqnr_db(expected, found) > 20
+
+
+class Tokens(nn.Module):
+    """A float convolution, then an integer one; between them its map is laid out as tokens, and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.first(x).flatten(2).transpose(1, 2)
+        return self.second(tokens.transpose(1, 2).reshape(x.shape[0], 4, 6, 6)).flatten(1)
+
+
+def test_a_change_of_layout_that_is_undone_goes_and_the_grid_behind_it_keeps_its_name(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = images(4, 0, 6)
+    quantized = calibrate(Tokens().eval(), Recipe((Rule("second", "int8", ""),), "minmax"), [x], x[:1])
+    coreml_target.lower(Source(quantized, "int8"), tmp_path, {})
+    package = read(tmp_path / "model.mlpackage")
+    assert "transpose" not in {operation.kind for operation in package.operations}
+    assert set(quantized.tensors) == {"second.input", "second.weight", "second.output"}
+    assert coreml_target.grid(tmp_path) == quantized.tensors

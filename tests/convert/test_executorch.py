@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from calibrate.program import weighted_operators
+from calibrate.ptq import calibrate
+from calibrate.recipe import Recipe, Rule
 from convert import executorch as executorch_target
 from convert import pte
 from convert.source import Precision, Source
@@ -55,6 +57,30 @@ def test_a_portable_kernel_is_counted_and_parts_the_program(tmp_path: Path) -> N
     census = executorch_target.census(tmp_path, {})
     assert (census.partitions, census.portable) == (2, {"aten::cumsum.out": 1})
     assert census.float["conv"] == 2
+
+
+class Partitioned(nn.Module):
+    """The layer ``last`` comes before ``first`` here, and behind it in the file: a portable kernel feeds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.last, self.first = nn.Linear(8, 8), nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x.reshape(x.shape[0], -1, 8))
+        return self.last(tokens[:, 0]) + self.first(tokens[:, 1:]).amax(1)
+
+
+def test_operators_keep_their_names_where_the_file_has_them_in_another_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = images(4, 0, 4)
+    quantized = calibrate(Partitioned().eval(), Recipe((Rule("*", "int8", ""),), "minmax"), [x], x[:1])
+    executorch_target.lower(Source(quantized, "int8"), tmp_path, {})
+    program = pte.read(tmp_path / "model.pte")
+    handles = [node.handle for graph in program.graphs for node in graph.nodes if node.kind == "XNNFullyConnected"]
+    assert handles != sorted(handles)
+    assert executorch_target.grid(tmp_path) == quantized.tensors
+    assert executorch_target.census(tmp_path, quantized.asked).missing == ()
 
 
 def test_residual_additions_run_in_integers_where_the_recipe_asks(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from convert.openvino import ov
 from convert.source import Precision
 from edgevit.errors import ClaimError
 from tests.calibrate.subjects import quantized_vit
-from tests.convert.conftest import METADATA, Lowered
+from tests.convert.conftest import METADATA, Lowered, source
 
 Lower = Callable[[str, Precision], Lowered]
 TENSOR = "patch_embed.2.c.output"
@@ -23,6 +23,14 @@ def test_the_file_says_what_it_is(precision: Precision, lowered: Lower) -> None:
     model = ov.Core().read_model(lowered("openvino", precision).folder / "model.xml")
     assert {key: model.get_rt_info(["edgevit", key]).astype(str) for key in METADATA} == METADATA
     assert [value.get_names() for value in (*model.inputs, *model.outputs)] == [{"image"}, {"logits"}]
+
+
+def test_the_same_float_program_gives_the_same_bytes_again(lowered: Lower, tmp_path: Path) -> None:
+    """Most of its operators have no name of their own, and OpenVINO makes names by counting through the process."""
+    openvino_target.lower(source("fp32"), tmp_path, METADATA)
+    first = lowered("openvino", "fp32").folder
+    for file in ("model.xml", "model.bin"):
+        assert (tmp_path / file).read_bytes() == (first / file).read_bytes()
 
 
 def test_keeps_a_grid_only_where_an_integer_operator_reads_it(lowered: Lower) -> None:
