@@ -21,7 +21,7 @@ from edgevit import __version__, selection
 from edgevit.errors import InputError
 from edgevit.images import open_images
 from edgevit.lowering import Programs
-from edgevit.models import registry
+from edgevit.models import fitting, registry
 from edgevit.models import weights as model_weights
 from edgevit.models.weights import Weights
 from edgevit.options import Options
@@ -172,11 +172,7 @@ def unpruned(subject: Subject) -> Subject:
 
     Its speed does not depend on the values of its scales, so a few images calibrate it.
     """
-    size, classes = cast(int, subject.model.image_size), cast(int, subject.model.classes)
-    model = registry.build(subject.name, size, classes, keep_ratio=1)
-    state = subject.model.state_dict()
-    model.load_state_dict({key: state[key] for key in model.state_dict()})
-    return replace(subject, model=model.eval())
+    return replace(subject, model=fitting.unpruned(subject.name, subject.model))
 
 
 def chosen_recipe(options: Options) -> Recipe:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -28,10 +28,13 @@ from edgevit.errors import InputError
 from edgevit.images import INTERPOLATIONS, ImageSet, Preprocess, printable
 from edgevit.metrics import Z95
 from edgevit.models import weights
+from edgevit.models.fitting import PREDICTOR
+from edgevit.selection import check_labels
 
 CHECKPOINT = "checkpoint.safetensors"
 HELD_OUT = 10  # one image in so many of a set without splits
 BATCH = 50  # images scored at once
+BACKBONE_SHARE = 0.01  # of the learning rate, beside token predictors (arXiv 2106.02034, section 4.1)
 
 Advance = Callable[[int], None]  # told how many images are done since it was last called
 
@@ -83,6 +86,18 @@ class Epoch:
     top1: float
 
 
+class Objective(Protocol):
+    """What a training lowers."""
+
+    def __call__(self, model: nn.Module, x: Tensor, labels: Tensor, step: int) -> Tensor:
+        """The loss on ``x`` [B, 3, S, S] and ``labels`` [B]; what it draws at random is decided by ``step``."""
+        ...
+
+    def setting(self) -> dict[str, object]:
+        """What decides the result, beside the recipe: equal in the trainings that one checkpoint serves."""
+        ...
+
+
 @dataclass(frozen=True)
 class Score:
     """How many of ``images`` a model got right."""
@@ -108,10 +123,11 @@ class Score:
         return 100 * max(0.0, low), 100 * min(1.0, high)
 
 
-def prepare(images: ImageSet, recipe: Recipe, image_size: int) -> Data:
+def prepare(images: ImageSet, recipe: Recipe, image_size: int, classes: int | None = None) -> Data:
     """Divide labelled ``images``: a set without splits is scored on a seeded tenth of itself.
 
-    Raises InputError if there is nothing to train on or to score.
+    ``classes`` is how many the model is bound to know; None takes the images' own. Raises InputError if there is
+    nothing to train on or to score, or a label that is none of the classes.
     """
     shown, labels = printable(images.source), images.labels()
     if labels is None:
@@ -126,13 +142,15 @@ def prepare(images: ImageSet, recipe: Recipe, image_size: int) -> Data:
             f"{len(train):,} training images in batches of {recipe.batch} leave a batch of one image, which has no "
             f"statistics: choose another --batch"
         )
-    classes = len(images.classes) if images.classes else int(labels.max()) + 1
-    if not 2 <= classes <= len(images):
-        raise InputError(
-            f"{shown} has {len(images):,} images of {classes:,} classes: number the classes from 0, 2 or more"
-        )
-    # Sets with splits are of small square images, whose margin is part of what they show.
-    preprocess = Preprocess(image_size, image_size) if images.splits else Preprocess.imagenet(image_size)
+    if classes is not None:
+        check_labels(images, classes)
+    else:
+        classes = len(images.classes) if images.classes else int(labels.max()) + 1
+        if not 2 <= classes <= len(images):
+            raise InputError(
+                f"{shown} has {len(images):,} images of {classes:,} classes: number the classes from 0, 2 or more"
+            )
+    preprocess = Preprocess(image_size, image_size) if images.uncropped else Preprocess.imagenet(image_size)
     return Data(train, test, scored_on, classes, preprocess)
 
 
@@ -167,12 +185,11 @@ def train(
     sha256: str,
     out: Path,
     report: Callable[[Step | Epoch], None],
-    teacher: nn.Module | None = None,
+    objective: Objective,
 ) -> tuple[nn.Module, list[Epoch]]:
-    """Train ``model`` in place; returns the averaged (EMA) model, and what each epoch came to.
+    """Train what is not frozen of ``model``, in place; returns the averaged (EMA) model, and what each epoch came to.
 
-    ``sha256`` is that of the images to train on, as ``check`` returns it. ``teacher`` sees the same crops, at its own
-    size, and has the same classes. After every epoch the whole state goes to
+    ``sha256`` is that of the images to train on, as ``check`` returns it. After every epoch the whole state goes to
     ``out / CHECKPOINT``; if that file is there, training goes on from it. An epoch whose scoring was interrupted is
     not in the list. Raises InputError if the checkpoint is of another training, or the training diverges.
     """
@@ -180,10 +197,10 @@ def train(
         "images": sha256,
         "preprocess": asdict(data.preprocess),
         "model": sha256_of_state(model),
-        "teacher": None if teacher is None else sha256_of_state(teacher),
+        **objective.setting(),
     }
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = State(model, recipe, math.ceil(len(data.train) / recipe.batch), setting, teacher)
+    state = State(model, recipe, math.ceil(len(data.train) / recipe.batch), setting, objective)
     path = out / CHECKPOINT
     if path.exists():
         state.resume(path)
@@ -206,10 +223,16 @@ def ship(
     model: nn.Module, data: Data, path: Path, metadata: Mapping[str, str], advance: Advance = lambda count: None
 ) -> Score:
     """Write ``model`` as float16 to ``path``, with what those rounded weights score as ``top1`` in its metadata."""
-    shipped = copy.deepcopy(model).half().float().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    shipped = rounded(model)
     result = score(shipped, data.test, data.preprocess, advance)
     weights.save(path, shipped, {**metadata, "top1": f"{result.top1:.2f}"})
     return result
+
+
+def rounded(model: nn.Module) -> nn.Module:
+    """A copy with the float16 weights that are shipped."""
+    copied: nn.Module = copy.deepcopy(model).half().float().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return copied
 
 
 class State:
@@ -221,10 +244,10 @@ class State:
         recipe: Recipe,
         steps_per_epoch: int,
         setting: Mapping[str, object],
-        teacher: nn.Module | None = None,
+        objective: Objective,
     ) -> None:
         self.model, self.recipe, self.steps_per_epoch, self.setting = model, recipe, steps_per_epoch, setting
-        self.teacher = None if teacher is None else teacher.eval()
+        self.objective = objective
         self.average = copy.deepcopy(model).eval()
         self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr)
         self.steps = 0
@@ -239,10 +262,10 @@ class State:
 
         Raises InputError if that is not finite.
         """
-        self.model.train()
+        training_mode(self.model)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        loss = self.loss(x, labels)
+            group["lr"] = self.learning_rate() * group["share"]
+        loss = self.objective(self.model, x, labels, self.steps)
         if not loss.isfinite():
             raise InputError(f"the loss is {loss.item()} after {self.steps:,} steps: train with a lower --lr")
         self.optimizer.zero_grad()
@@ -251,14 +274,6 @@ class State:
         self.steps += 1
         self.update_average()
         return loss.item()
-
-    def loss(self, x: Tensor, labels: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.bf16):
-            logits = self.model(x).float()
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.smoothing)
-            if self.teacher is not None:
-                loss = loss + self.recipe.distillation * divergence(answers(self.teacher, x), logits)
-        return loss
 
     def learning_rate(self) -> float:
         """Linear warm-up, then half a cosine down to 1 % of the peak."""
@@ -329,6 +344,42 @@ class State:
         return json.dumps(what, sort_keys=True)
 
 
+@dataclass(frozen=True)
+class Classification:
+    """Cross-entropy with the labels, and the divergence from what a teacher answers, if there is one.
+
+    The teacher sees the same crops, at its own size, and has the same classes.
+    """
+
+    recipe: Recipe
+    teacher: nn.Module | None = None  # in evaluation mode
+
+    def __call__(self, model: nn.Module, x: Tensor, labels: Tensor, step: int) -> Tensor:
+        with products(self.recipe, x):
+            logits = model(x).float()
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.smoothing)
+            if self.teacher is not None:
+                loss = loss + self.recipe.distillation * divergence(answers(self.teacher, x), logits)
+        return loss
+
+    def setting(self) -> dict[str, object]:
+        return {"teacher": None if self.teacher is None else sha256_of_state(self.teacher)}
+
+
+def products(recipe: Recipe, x: Tensor) -> torch.autocast:
+    """A context in which products are computed as the recipe says."""
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16)
+
+
+def training_mode(model: nn.Module) -> None:
+    """Training mode, but for frozen layers: a norm among them keeps its statistics."""
+    model.train()
+    for layer in model.modules():
+        own = list(layer.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            layer.training = False
+
+
 @torch.no_grad()
 def answers(teacher: nn.Module, x: Tensor) -> Tensor:
     """The teacher's logits on ``x``, which is brought to its own size."""
@@ -358,11 +409,21 @@ def without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Norms, biases and attention bias tables are not decayed (MODELS.md 1.2)."""
-    named = list(model.named_parameters())
-    decayed = [p for name, p in named if p.ndim > 1 and not name.endswith("attention_biases")]
-    others = [p for name, p in named if p.ndim <= 1 or name.endswith("attention_biases")]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    """What is trained. Norms, biases and attention bias tables are not decayed (arXiv 2305.07027, the authors' code).
+
+    Beside token predictors a backbone takes a ``share`` of the learning rate.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    pruned = any(name.startswith(PREDICTOR) for name, _ in named)
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        decayed = parameter.ndim > 1 and not name.endswith("attention_biases")
+        share = BACKBONE_SHARE if pruned and not name.startswith(PREDICTOR) else 1.0
+        groups.setdefault((decayed, share), []).append(parameter)
+    return [
+        {"params": groups[decayed, share], "weight_decay": weight_decay * decayed, "share": share}
+        for decayed, share in sorted(groups, reverse=True)
+    ]
 
 
 def augment(

@@ -22,7 +22,25 @@ from torch import Tensor, nn
 from edgevit.errors import InputError
 from edgevit.images import BadImageError, ImageSet, Preprocess, open_images
 from edgevit.models import fitting, weights
-from edgevit.train import CHECKPOINT, Data, Epoch, Recipe, Score, State, Step, check, parts, prepare, score, ship, train
+from edgevit.train import (
+    CHECKPOINT,
+    Classification,
+    Data,
+    Epoch,
+    Recipe,
+    Score,
+    State,
+    Step,
+    check,
+    divergence,
+    parameter_groups,
+    parts,
+    prepare,
+    score,
+    ship,
+    train,
+    training_mode,
+)
 
 M0, SIZE, CLASSES = "efficientvit_m0", 64, 4
 RECIPE = Recipe(epochs=2, batch=16)
@@ -76,11 +94,18 @@ def stop_at(epoch: int, step: int) -> Report:
 
 
 def run(
-    data: Data, out: Path, recipe: Recipe = RECIPE, report: Report = silent, network: nn.Module | None = None
+    data: Data,
+    out: Path,
+    recipe: Recipe = RECIPE,
+    report: Report = silent,
+    network: nn.Module | None = None,
+    teacher: nn.Module | None = None,
 ) -> tuple[dict[str, Tensor], list[Epoch]]:
     torch.set_num_threads(1)
     network = model() if network is None else network
-    average, history = train(network, recipe, data, check(data.train, ignore), out, report)
+    average, history = train(
+        network, recipe, data, check(data.train, ignore), out, report, Classification(recipe, teacher)
+    )
     return dict(average.state_dict()), history
 
 
@@ -251,13 +276,93 @@ def test_divergence(data: Data, tmp_path: Path) -> None:
 
 
 def test_learning_rate() -> None:
-    state = State(nn.Linear(2, 2), Recipe(epochs=10, lr=1.0, warmup_steps=20), 100, {})
+    recipe = Recipe(epochs=10, lr=1.0, warmup_steps=20)
+    state = State(nn.Linear(2, 2), recipe, 100, {}, Classification(recipe))
     rates = []
     for state.steps in range(1000):
         rates.append(state.learning_rate())
     assert rates[:20] == pytest.approx([(i + 1) / 20 for i in range(20)])
     assert (rates[20], rates[510]) == pytest.approx((1.0, 0.01 + 0.99 * 0.5))
     assert rates[-1] == pytest.approx(0.01, abs=1e-4)
+
+
+# What is learnt
+
+
+class Fixed(nn.Module):
+    """Gives everything the same logits, which are learnt; wants images of ``image_size``."""
+
+    def __init__(self, *logits: float, image_size: int = SIZE) -> None:
+        super().__init__()
+        self.logits, self.image_size = nn.Parameter(torch.tensor(logits)), image_size
+        self.seen: list[torch.Size] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.shape)
+        return self.logits.expand(len(x), -1)
+
+
+def test_the_loss_is_smoothed_cross_entropy_and_half_the_divergence_from_the_teacher() -> None:
+    student, teacher = Fixed(1.0, 0.0), Fixed(0.0, 2.0, image_size=32)
+    x, labels = torch.zeros(3, 3, SIZE, SIZE), torch.tensor([0, 0, 0])
+    p, q = torch.tensor([1.0, 0.0]).softmax(0), torch.tensor([0.0, 2.0]).softmax(0)
+    plain = -(0.95 * p[0].log() + 0.05 * p[1].log())
+    taught = plain + 0.5 * (q * (q / p).log()).sum()
+    recipe = Recipe(smoothing=0.1, distillation=0.5)
+    assert Classification(recipe)(student, x, labels, 0).item() == pytest.approx(plain.item())
+    loss = Classification(recipe, teacher)(student, x, labels, 0)
+    assert loss.item() == pytest.approx(taught.item())
+    assert teacher.seen == [torch.Size([3, 3, 32, 32])]  # the same crops at its own size
+    loss.backward()
+    assert teacher.logits.grad is None
+
+
+def test_divergence_is_zero_from_itself_and_a_mean_over_images() -> None:
+    a, b = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).split([2, 3])
+    assert divergence(a, a).item() == pytest.approx(0, abs=1e-6)
+    twice = divergence(torch.cat([b, b]), torch.cat([b.flip(0), b.flip(0)]))
+    assert twice.item() == pytest.approx(divergence(b, b.flip(0)).item())
+
+
+def test_another_teacher_is_another_training(data: Data, finished: Finished) -> None:
+    with pytest.raises(InputError, match="another teacher: "):
+        run(data, finished[0], teacher=model())
+
+
+def test_bfloat16_products_train_alike_and_leave_weights_in_float32(data: Data, tmp_path: Path) -> None:
+    losses = {}
+    for bf16 in (False, True):
+        (tmp_path / str(bf16)).mkdir()
+        state, history = run(data, tmp_path / str(bf16), replace(RECIPE, epochs=1, bf16=bf16))
+        losses[bf16] = history[0].loss
+        assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.05)
+
+
+def test_what_is_frozen_is_not_trained_and_its_norms_keep_their_statistics() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Dropout())
+    net[:2].requires_grad_(False)
+    training_mode(net)
+    assert [layer.training for layer in net] == [False, False, True, True, True]
+    trained = [parameter for group in parameter_groups(net, 0.1) for parameter in group["params"]]  # type: ignore[attr-defined]
+    assert {id(parameter) for parameter in trained} == {id(parameter) for parameter in net[2:].parameters()}
+
+
+def test_norms_and_biases_are_not_decayed_and_a_pruned_backbone_learns_slowly() -> None:
+    net = fitting.seeded("dynamicvit_deit_tiny", SIZE, CLASSES, 0)
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    groups = {
+        (group["weight_decay"], group["share"]): [names[id(parameter)] for parameter in group["params"]]  # type: ignore[attr-defined]
+        for group in parameter_groups(net, 0.1)
+    }
+    assert set(groups) == {(0.1, 1.0), (0.0, 1.0), (0.1, 0.01), (0.0, 0.01)}
+    assert all(
+        name.startswith("score_predictor.") == (share == 1) for (_, share), part in groups.items() for name in part
+    )
+    assert all(name.endswith("bias") or ".norm" in name or "in_conv.0" in name for name in groups[0.0, 1.0])
+    assert "blocks.0.attn.qkv.weight" in groups[0.1, 0.01]
+    assert sum(map(len, groups.values())) == len(names)
 
 
 # Scoring and shipping

@@ -5,24 +5,25 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import torch
 from rich.progress import Progress
-from torch import nn
 
 from edgevit import artifact
 from edgevit.bench.local import describe_host
 from edgevit.cli import ui
 from edgevit.errors import InputError
 from edgevit.images import open_images
-from edgevit.models import fitting, weights
-from edgevit.train import CHECKPOINT, Data, Epoch, Recipe, Step, check, prepare, ship, train
+from edgevit.models.dynamicvit import DynamicViT
+from edgevit.predictors import ship_predictors
+from edgevit.task import Asked, Task, made_ready
+from edgevit.train import CHECKPOINT, Epoch, Recipe, Step, check, ship, train
 
-MODEL, RECORD = "model.safetensors", "train.json"
+MODEL, PREDICTORS, RECORD = "model.safetensors", "predictors.safetensors", "train.json"
 PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 
 
@@ -37,6 +38,8 @@ PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 @click.option(
     "--lr", type=click.FloatRange(0, min_open=True), default=Recipe.lr, show_default=True, help="At its peak."
 )
+@click.option("--keep-ratio", type=float, metavar="RATIO", help="Of a model that prunes tokens.  [default: 0.7]")
+@click.option("--only", type=click.Choice(["predictors"]), help="Leave all else of --weights as it is.")
 @click.option("--teacher", metavar="MODEL", help="One of edgevit models to learn from beside the labels.")
 @click.option("--teacher-weights", metavar="WEIGHTS", help="Of the teacher: official or a file.  [default: bundled]")
 @click.option("--bf16", is_flag=True, help="Products in bfloat16: faster where the processor has them.")
@@ -54,6 +57,8 @@ def command(
     epochs: int,
     batch: int,
     lr: float,
+    keep_ratio: float | None,
+    only: str | None,
     teacher: str | None,
     teacher_weights: str | None,
     bf16: bool,
@@ -68,15 +73,21 @@ def command(
     Writes the averaged weights as float16 to OUT/model.safetensors, which --weights takes, and OUT/train.json: the
     recipe, each epoch, and the top-1 of the weights as written. The test split is scored, or one in ten images where a
     set has none.
+
+    A model that prunes tokens starts from --weights of its backbone, and learns from that too; with --only predictors
+    it writes OUT/predictors.safetensors, which --predictors takes, and is scored beside its backbone.
     """
     check_out(out, resume)
     if threads:
         torch.set_num_threads(threads)
     recipe = Recipe(epochs=epochs, batch=batch, lr=lr, bf16=bf16, seed=seed)
+    asked = Asked(model, recipe, image_size, spec, keep_ratio, only == "predictors", teacher, teacher_weights)
     images = open_images(data)
-    prepared = prepare(images, recipe, image_size)
-    network, start = starting_point(model, spec, image_size, prepared.classes, seed)
-    taught_by = teacher_for(teacher, teacher_weights, prepared)
+    with ui.downloading("fetching weights") as report:
+        task = made_ready(asked, images, report)
+    for message in task.start.notes if task.start else ():
+        ui.note(message)
+    prepared = task.data
     with ui.counting("checking images", len(images)) as advance:
         sha256 = check(prepared.train, advance)
         check(prepared.test, advance)
@@ -84,27 +95,27 @@ def command(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with ui.progress() as display:
-            average, history = train(
-                network,
-                recipe,
-                prepared,
-                sha256,
-                out,
-                Reporter(display, recipe),
-                taught_by.model if taught_by else None,
-            )
+            reporter = Reporter(display, recipe)
+            average, history = train(task.model, recipe, prepared, sha256, out, reporter, task.objective)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {out} keeps every finished epoch, go on with --resume") from None
     record = {
-        "command": reproducing(data, model, start, taught_by, recipe, image_size),
+        "command": reproducing(data, asked, task),
         "model": model,
         "image_size": image_size,
         "classes": prepared.classes,
         "class_names": images.classes,
+        "keep_ratio": asked.kept,
+        "only": only,
         "licence": licence,
-        "start": start and {"source": name_of(start.source), "sha256": start.sha256, "licence": start.licence},
-        "teacher": taught_by
-        and {"model": taught_by.name, "source": name_of(taught_by.weights.source), "sha256": taught_by.weights.sha256},
+        "start": task.start
+        and {"source": name_of(task.start.source), "sha256": task.start.sha256, "licence": task.start.licence},
+        "teacher": task.teacher
+        and {
+            "model": task.teacher.name,
+            "source": name_of(task.teacher.weights.source),
+            "sha256": task.teacher.weights.sha256,
+        },
         "recipe": asdict(recipe),
         "preprocess": prepared.preprocess.manifest(),
         "data": {
@@ -117,18 +128,41 @@ def command(
         "epochs": [asdict(epoch) for epoch in history],
         "environment": describe_host(PACKAGES),
     }
-    with ui.counting("scoring", len(prepared.test)) as advance:
-        result = ship(average, prepared, out / MODEL, metadata(record, prepared), advance)
-    record |= {"top1": result.top1, "ci95": result.ci95, "sha256": artifact.sha256_of(out / MODEL)}
+    finish = finish_predictors if asked.only_predictors else finish_model
+    said = finish(average, task, out, record)
     artifact.write_json(out / RECORD, record)
     if as_json:
         ui.print_json(record)
     else:
-        low, high = result.ci95
-        ui.say(
-            f"{out / MODEL}: top-1 {result.top1:.2f} % (95 % interval {low:.2f} to {high:.2f}) "
-            f"on {result.images:,} images"
-        )
+        ui.say(said)
+
+
+def finish_model(average: torch.nn.Module, task: Task, out: Path, record: dict[str, Any]) -> str:
+    """Write and score the model; completes ``record``, and returns what there is to say."""
+    with ui.counting("scoring", len(task.data.test)) as advance:
+        result = ship(average, task.data, out / MODEL, metadata(record, task), advance)
+    record |= {"top1": result.top1, "ci95": result.ci95, "sha256": artifact.sha256_of(out / MODEL)}
+    low, high = result.ci95
+    return (
+        f"{out / MODEL}: top-1 {result.top1:.2f} % (95 % interval {low:.2f} to {high:.2f}) on {result.images:,} images"
+    )
+
+
+def finish_predictors(average: torch.nn.Module, task: Task, out: Path, record: dict[str, Any]) -> str:
+    """Write the predictors and score them beside the backbone; otherwise as ``finish_model``."""
+    assert task.backbone is not None
+    assert task.start is not None
+    path, count = out / PREDICTORS, len(task.data.test)
+    described = metadata(record, task) | {"backbone_sha256": str(task.start.sha256)}
+    with ui.counting("scoring", 2 * count) as advance:
+        drop = ship_predictors(cast(DynamicViT, average), task.backbone, task.data, path, described, advance)
+    record |= {"top1": drop.to, "top1_unpruned": drop.from_, "drop_points": drop.drop_points, "drop_ci95": drop.ci95}
+    record["sha256"] = artifact.sha256_of(path)
+    low, high = drop.ci95
+    return (
+        f"{path}: top-1 {drop.to:.2f} % with keep ratio {record['keep_ratio']}, {drop.from_:.2f} % unpruned: "
+        f"{drop.drop_points:.2f} points less (95 % interval {low:.2f} to {high:.2f}) on {count:,} images"
+    )
 
 
 def check_out(out: Path, resume: bool) -> None:
@@ -142,45 +176,6 @@ def check_out(out: Path, resume: bool) -> None:
     existing = artifact.nearest_existing(out.absolute())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"{existing} is not a folder that can be written to: choose another --out")
-
-
-def starting_point(
-    model: str, spec: str | None, image_size: int, classes: int, seed: int
-) -> tuple[nn.Module, weights.Weights | None]:
-    """The model to train, and where its weights come from unless they are fresh."""
-    if spec is None:
-        return fitting.seeded(model, image_size, classes, seed), None
-    with ui.downloading(f"fetching {model}") as report:
-        network, start = weights.load(model, spec, image_size=image_size, classes=classes, seed=seed, report=report)
-    for message in start.notes:
-        ui.note(message)
-    return network, start
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A trained model whose answers are learnt beside the labels."""
-
-    name: str
-    model: nn.Module
-    weights: weights.Weights
-
-
-def teacher_for(name: str | None, spec: str | None, data: Data) -> Teacher | None:
-    """The teacher, if one is named. Raises InputError unless it knows the classes and sees images as the model does."""
-    if name is None:
-        if spec is not None:
-            raise InputError("--teacher-weights needs the name of the teacher: add --teacher MODEL")
-        return None
-    model, described = weights.load(name, spec or "bundled")
-    if model.classes != data.classes:
-        raise InputError(
-            f"the teacher {name} tells {model.classes} classes apart, and the images have {data.classes}: "
-            "take one that was trained on them"
-        )
-    if (described.preprocess.mean, described.preprocess.std) != (data.preprocess.mean, data.preprocess.std):
-        raise InputError(f"the teacher {name} takes images normalised in another way: take another teacher")
-    return Teacher(name, model, described)
 
 
 class Reporter:
@@ -208,36 +203,35 @@ class Reporter:
         self.display.update(self.task, description=f"{of}: {now}", completed=done, total=total)
 
 
-def metadata(record: Mapping[str, Any], data: Data) -> dict[str, str]:
+def metadata(record: Mapping[str, Any], task: Task) -> dict[str, str]:
     """What the weights file says of itself, and ``weights.load`` reads back."""
-    plain = {key: str(record[key]) for key in ("command", "model", "image_size", "classes", "licence")}
+    keys = ("command", "model", "image_size", "classes", "keep_ratio", "licence")
+    plain = {key: str(record[key]) for key in keys if record[key] is not None}
     names = {"class_names": json.dumps(record["class_names"])} if record["class_names"] else {}
     return (
         plain
         | names
         | {
-            "preprocess": json.dumps(asdict(data.preprocess)),
+            "preprocess": json.dumps(asdict(task.data.preprocess)),
             "data": record["data"]["name"],
             "seed": str(record["recipe"]["seed"]),
         }
     )
 
 
-def reproducing(
-    data: str,
-    model: str,
-    start: weights.Weights | None,
-    teacher: Teacher | None,
-    recipe: Recipe,
-    image_size: int,
-) -> str:
+def reproducing(data: str, asked: Asked, task: Task) -> str:
     """The command line of this training with every default spelled out, and without the folders of this machine."""
-    options: dict[str, object] = {"data": name_of(data), "model": model}
-    if start:
-        options["weights"] = name_of(start.source)
-    options |= {"image-size": image_size, "epochs": recipe.epochs, "batch": recipe.batch, "lr": recipe.lr}
-    if teacher:
-        options |= {"teacher": teacher.name, "teacher-weights": name_of(teacher.weights.source)}
+    recipe = asked.recipe
+    options: dict[str, object] = {"data": name_of(data), "model": asked.model}
+    if task.start:
+        options["weights"] = name_of(task.start.source)
+    options |= {"image-size": asked.image_size, "epochs": recipe.epochs, "batch": recipe.batch, "lr": recipe.lr}
+    if asked.kept is not None:
+        options["keep-ratio"] = asked.kept
+    if asked.only_predictors:
+        options["only"] = "predictors"
+    if task.teacher:
+        options |= {"teacher": task.teacher.name, "teacher-weights": name_of(task.teacher.weights.source)}
     options |= {"seed": recipe.seed, "threads": torch.get_num_threads()}
     words = ["edgevit", "train", *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
     return shlex.join([*words, "--bf16"] if recipe.bf16 else words)

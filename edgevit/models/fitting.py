@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class Asked:
     classes: int | None = None
     keep_ratio: float | None = None
     seed: int = 0  # of what the file does not hold
+    fresh_predictors: bool = False  # token predictors that the file does not hold may be fresh, to be trained
 
 
 def seeded(name: str, image_size: int, classes: int, seed: int, keep_ratio: float | None = None) -> nn.Module:
@@ -33,6 +35,14 @@ def seeded(name: str, image_size: int, classes: int, seed: int, keep_ratio: floa
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return registry.build(name, image_size, classes, keep_ratio)
+
+
+def unpruned(name: str, model: nn.Module) -> nn.Module:
+    """A copy of the named model that keeps every token, in evaluation mode."""
+    backbone = registry.build(name, cast(int, model.image_size), cast(int, model.classes), keep_ratio=1)
+    state = model.state_dict()
+    backbone.load_state_dict({key: state[key] for key in backbone.state_dict()})
+    return backbone.eval()
 
 
 def fitted(entry: registry.Entry, checkpoint: Checkpoint, asked: Asked) -> tuple[nn.Module, list[str]]:
@@ -60,6 +70,8 @@ def fitted(entry: registry.Entry, checkpoint: Checkpoint, asked: Asked) -> tuple
     if asked.classes is not None and rows is not None and asked.classes != rows:
         tensors |= {key: fresh[key] for key in head_keys(family) if key in fresh}
         notes.append(f"head rows dropped: {rows} -> {classes} classes, the head is freshly initialised")
+    if asked.fresh_predictors:
+        tensors |= {key: value for key, value in fresh.items() if key.startswith(PREDICTOR) and key not in tensors}
     notes += fit_predictors(entry, checkpoint, tensors, expected)
     refuse_misfit(entry, checkpoint, {key: value.shape for key, value in tensors.items()}, expected)
     model.load_state_dict(tensors)

@@ -48,6 +48,7 @@ def load(
     classes: int | None = None,
     keep_ratio: float | None = None,
     predictors: str | None = None,
+    fresh_predictors: bool = False,
     seed: int = 0,
     report: download.Report = lambda done, total: None,
 ) -> tuple[nn.Module, Weights]:
@@ -55,11 +56,12 @@ def load(
 
     ``image_size``, ``classes`` and ``keep_ratio`` (of a model that prunes tokens; 1 for none) default to the file's
     own, else to the registry's. ``predictors`` names a file of token predictors that join a plain backbone: bundled,
-    or a path. ``seed`` decides random weights and a fresh head; ``report`` follows a download. Raises InputError for
-    anything that does not fit, ClaimError for an official file that is not the published one.
+    or a path; with ``fresh_predictors`` those that it lacks are fresh, to be trained. ``seed`` decides random weights
+    and what is fresh; ``report`` follows a download. Raises InputError for anything that does not fit, ClaimError for
+    an official file that is not the published one.
     """
     entry = registry.entry(name)
-    asked = Asked(image_size, classes, keep_ratio, seed)
+    asked = Asked(image_size, classes, keep_ratio, seed, fresh_predictors)
     if predictors is not None and (entry.keep_ratio is None or keep_ratio == 1 or spec == "random"):
         raise InputError(f"{name} with {spec} weights takes no token predictors here: leave --predictors away")
     if spec == "random":
@@ -214,7 +216,7 @@ def read_predictors(entry: registry.Entry, spec: str) -> Checkpoint:
             predictors = read(path)
     else:
         raise InputError(
-            f"no token predictors for {entry.name} are bundled: train some with edgevit train --predictors"
+            f"no token predictors for {entry.name} are bundled: train some with edgevit train --only predictors"
         )
     if predictors.metadata.model not in (None, entry.name):
         made_for = predictors.metadata.model

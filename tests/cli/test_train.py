@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from edgevit.models import weights
+from edgevit.models import fitting, weights
 from edgevit.train import CHECKPOINT
 from tests.cli.conftest import TINY, Edgevit
 from tests.test_train import write_folders
@@ -191,3 +192,143 @@ def test_an_unusable_image(edgevit: Edgevit, tmp_path: Path) -> None:
     data = write_folders(tmp_path / "data", cat=3, dog=3)
     (data / "cat" / "bad.png").write_bytes(b"")
     assert "cat/bad.png is empty" in refused(edgevit, tmp_path / "out", "--data", data, *TINY)
+
+
+# With a teacher
+
+
+def test_with_a_teacher_in_bfloat16(edgevit: Edgevit, idx: Path, trained: Path, tmp_path: Path) -> None:
+    teacher = ("--teacher", "efficientvit_m0", "--teacher-weights", trained / "model.safetensors")
+    ended = edgevit("train", "--data", idx, "--out", tmp_path / "out", *TINY, *teacher, "--bf16", "--epochs", 1)
+    assert ended.code == 0
+    _, record = tensors_and_record(tmp_path / "out")
+    digest = json.loads((trained / "train.json").read_text())["sha256"]
+    assert record["teacher"] == {"model": "efficientvit_m0", "source": "model.safetensors", "sha256": digest}
+    assert "--teacher efficientvit_m0 --teacher-weights model.safetensors" in str(record["command"])
+    assert str(record["command"]).endswith("--bf16")
+    _, alone = tensors_and_record(trained)
+    assert record["epochs"][0]["loss"] != alone["epochs"][0]["loss"]  # type: ignore[index]
+
+
+def test_a_teacher_that_cannot_teach(edgevit: Edgevit, idx: Path, trained: Path, tmp_path: Path) -> None:
+    other = {"model": "efficientvit_m0", "image_size": "64"}
+    model, described = weights.load("efficientvit_m0", str(trained / "model.safetensors"))
+    grey = asdict(replace(described.preprocess, mean=(0.5, 0.5, 0.5)))
+    weights.save(tmp_path / "grey.safetensors", model, other | {"preprocess": json.dumps(grey)})
+    args = ("--data", idx, *TINY)
+    assert refused(edgevit, tmp_path / "out", *args, "--teacher", "efficientvit_m0") == (
+        "edgevit: the teacher efficientvit_m0 tells 10 classes apart, and the images have 4: take one that was trained "
+        "on them\n"
+    )
+    message = refused(edgevit, tmp_path / "out", *args, "--teacher-weights", trained / "model.safetensors")
+    assert message == "edgevit: --teacher-weights needs the name of the teacher: add --teacher MODEL\n"
+    named = ("--teacher", "efficientvit_m0", "--teacher-weights", tmp_path / "grey.safetensors")
+    assert "images normalised in another way" in refused(edgevit, tmp_path / "out", *args, *named)
+    assert "there is no model 'vit'" in refused(edgevit, tmp_path / "out", *args, "--teacher", "vit")
+    assert "no weights for sepvit_tiny are bundled" in refused(
+        edgevit, tmp_path / "out", *args, "--teacher", "sepvit_tiny"
+    )
+
+
+# Models that prune
+
+PRUNED = ("--model", "dynamicvit_deit_tiny")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain DeiT-Tiny of four classes, as a file."""
+    model = fitting.seeded("dynamicvit_deit_tiny", 64, 4, 0, keep_ratio=1)
+    path = tmp_path_factory.mktemp("backbone") / "deit.safetensors"
+    weights.save(path, model, {"licence": "CC0-1.0"})
+    return path
+
+
+def test_only_the_predictors(edgevit: Edgevit, idx: Path, backbone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    args = (*PRUNED, "--weights", backbone, "--data", idx, "--keep-ratio", 0.5, "--only", "predictors", *TINY)
+    ended = edgevit("train", *args, "--out", out, "--licence", "CC0-1.0")
+    assert ended.code == 0
+    assert sorted(path.name for path in out.iterdir()) == [CHECKPOINT, "predictors.safetensors", "train.json"]
+    record = json.loads((out / "train.json").read_text())
+    assert record["command"] == (
+        "edgevit train --data bands --model dynamicvit_deit_tiny --weights deit.safetensors --image-size 64 --epochs 2 "
+        "--batch 16 --lr 0.001 --keep-ratio 0.5 --only predictors --seed 0 --threads 1"
+    )
+    low, high = record["drop_ci95"]
+    assert record["drop_points"] == pytest.approx(record["top1_unpruned"] - record["top1"])
+    assert low <= record["drop_points"] <= high
+    assert ended.out == (
+        f"{out / 'predictors.safetensors'}: top-1 {record['top1']:.2f} % with keep ratio 0.5, "
+        f"{record['top1_unpruned']:.2f} % unpruned: {record['drop_points']:.2f} points less "
+        f"(95 % interval {low:.2f} to {high:.2f}) on 20 images\n"
+    )
+    with safe_open(out / "predictors.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert (metadata["model"], metadata["keep_ratio"], metadata["licence"]) == (record["model"], "0.5", "CC0-1.0")
+    assert metadata["backbone_sha256"] == record["start"]["sha256"]
+    data = ("--data", idx, "--model", "dynamicvit_deit_tiny", "--weights", backbone, "--keep-ratio", 0.5)
+    scored = edgevit("eval", *data, "--predictors", out / "predictors.safetensors", "--json")
+    assert scored.code == 0
+    assert json.loads(scored.out)["top1"] == pytest.approx(record["top1"])
+    again = edgevit("train", *args, "--out", out, "--licence", "CC0-1.0", "--resume")
+    assert (again.code, again.out) == (0, ended.out)
+    assert "written with another lr" in refused(edgevit, out, *args, "--resume", "--lr", 0.5)
+
+
+def test_a_model_that_prunes_with_its_backbone(edgevit: Edgevit, idx: Path, backbone: Path, tmp_path: Path) -> None:
+    args = (*PRUNED, "--data", idx, *TINY, "--epochs", 1)
+    assert edgevit("train", *args, "--weights", backbone, "--out", tmp_path / "one").code == 0
+    record = json.loads((tmp_path / "one" / "train.json").read_text())
+    assert (record["keep_ratio"], record["only"], record["epochs"][0]["epoch"]) == (0.7, None, 0)
+    shipped = tmp_path / "one" / "model.safetensors"
+    model, _ = weights.load("dynamicvit_deit_tiny", str(shipped))
+    assert model.keep_ratio == 0.7
+    again = edgevit("train", *args, "--weights", shipped, "--only", "predictors", "--out", tmp_path / "two")
+    assert again.code == 0  # from the predictors that it has
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--only", "predictors"], "efficientvit_m0 has no token predictors to train: name one of the dynamicvit"),
+        (["--keep-ratio", 0.5], "efficientvit_m0 prunes no tokens: leave --keep-ratio away"),
+        ([*PRUNED], "dynamicvit_deit_tiny learns to prune from its own backbone: add --weights"),
+        ([*PRUNED, "--only", "predictors"], "learns to prune from its own backbone: add --weights"),
+        ([*PRUNED, "--only", "predictors", "--keep-ratio", 1], "and a --keep-ratio below 1"),
+        (
+            [*PRUNED, "--weights", "BACKBONE", "--keep-ratio", 0.55],
+            "keep ratio 0.55 does not fit DynamicViT: take 0.5,",
+        ),
+        ([*PRUNED, "--weights", "BACKBONE", "--teacher", "efficientvit_m0"], "has itself, unpruned, as its teacher"),
+        (["--only", "heads"], "'heads' is not 'predictors'"),
+        (
+            [*PRUNED, "--weights", "random", "--only", "predictors"],
+            "learns to prune from its own backbone: add --weights",
+        ),
+    ],
+)
+def test_wrong_input_to_pruning(
+    args: list[object], message: str, edgevit: Edgevit, idx: Path, backbone: Path, tmp_path: Path
+) -> None:
+    given = [backbone if arg == "BACKBONE" else arg for arg in args]
+    ended = edgevit("train", "--data", idx, "--out", tmp_path / "out", *TINY, *given)
+    assert ended.code == 2
+    assert message in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_label_that_the_backbone_does_not_know(edgevit: Edgevit, backbone: Path, tmp_path: Path) -> None:
+    data = write_folders(tmp_path / "data", **{str(name): 4 for name in range(5)})
+    (data / "labels.csv").write_text(
+        "file,label\n" + "".join(f"{path.relative_to(data)},{path.parent.name}\n" for path in data.rglob("*.png"))
+    )
+    args = (*PRUNED, "--weights", backbone, "--only", "predictors", "--data", data, *TINY)
+    assert "has the label 4, but the model has 4 classes" in refused(edgevit, tmp_path / "out", *args)
+
+
+def test_the_backbones_own_unpruned_training(edgevit: Edgevit, idx: Path, tmp_path: Path) -> None:
+    args = ("--keep-ratio", 1, "--data", idx, "--out", tmp_path / "out", *TINY, "--epochs", 1)
+    assert edgevit("train", *PRUNED, *args).code == 0
+    _, described = weights.load("dynamicvit_deit_tiny", str(tmp_path / "out" / "model.safetensors"))
+    assert described.notes == ()
