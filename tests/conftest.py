@@ -2,9 +2,12 @@
 
 import contextlib
 import io
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two files are tested at a time; also of the commands that tests start
 
 import numpy as np
 import pytest
