@@ -25,8 +25,8 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## Measure the README's table on this machine
-	$(BIN)/python tools/measure.py
+bench: $(INSTALLED) ## Measure the README's table here; DEIT=file PHOTOGRAPHS=folder for DynamicViT's rows
+	$(BIN)/python tools/measure.py $(DEIT) $(PHOTOGRAPHS)
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "edgevit needs Python 3.11: make PYTHON=python3.11")'

@@ -246,7 +246,9 @@ def describe_latency(options: Options, latency: Latency) -> dict[str, Any]:
         "steady": comparison.steady,
     }
     if latency.unpruned is not None:
-        described |= {"unpruned_p50_ms": latency.unpruned.b.p50_ms, **speedup("pruning_speedup", latency.unpruned)}
+        beside = latency.unpruned  # a run of its own, with its own median of the artifact
+        described |= {"pruned_p50_ms": beside.a.p50_ms, "unpruned_p50_ms": beside.b.p50_ms}
+        described |= speedup("pruning_speedup", beside)
     return described
 
 

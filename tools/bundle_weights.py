@@ -1,7 +1,7 @@
-"""Make the bundled checkpoint from a training on Fashion-MNIST.
+"""Make a bundled checkpoint from a training on Fashion-MNIST; each model card says which.
 
-    edgevit train --data /usr/share/datasets/fashion-mnist --out TRAINED --threads 2 --licence Apache-2.0
-    python tools/bundle_weights.py TRAINED/model.safetensors edgevit/assets/efficientvit_m0-fashion-mnist.safetensors
+    edgevit train --data /usr/share/datasets/fashion-mnist --out TRAINED --licence Apache-2.0 ...
+    python tools/bundle_weights.py TRAINED/model.safetensors edgevit/assets/MODEL-fashion-mnist.safetensors
 
 The weights stay as they are; the names of the classes, which the published IDX files do not hold, are added.
 """
