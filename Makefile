@@ -14,8 +14,8 @@ demo: $(INSTALLED) ## Set up; export the bundled EfficientViT-M0 to INT8 for all
 	$(BIN)/edgevit diff out/demo/onnx out/demo/coreml
 	$(BIN)/edgevit verify out/demo
 
-test: $(INSTALLED) ## Set up; run the tests, two files at a time
-	$(BIN)/pytest -n 2 --dist loadfile
+test: $(INSTALLED) ## Set up; run the tests in two processes
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 test-slow: $(INSTALLED) ## Set up; run what takes too long for every change: every variant of every family
 	$(BIN)/pytest -m slow

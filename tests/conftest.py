@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two files are tested at a time; also of the commands that tests start
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes test at a time; also of the commands that tests start
 
 import numpy as np
 import pytest
@@ -21,6 +21,16 @@ from edgevit.models import weights
 CALIBRATION, SCORED = 8, 15
 # Untrained weights, few images, no time: enough to see that everything is there, too little to ask much of it.
 SMALL = ("--calib-size", CALIBRATION, "--runs", 20, "--allow-slower", "--min-agreement", 0, "--max-drop", 100)
+
+
+SHARED = ("everywhere", "exported", "lowered", "trained")  # made once a process, and dear
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes test, one gets all tests of a shared fixture, and otherwise all of a file."""
+    for item in items:
+        shared = next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
+        item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
 
 
 @dataclass(frozen=True)

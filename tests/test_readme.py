@@ -61,6 +61,7 @@ def test_links_lead_to_files() -> None:
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
 
 
+@pytest.mark.timeout(1200)
 def test_demo(tmp_path: Path) -> None:
     """The main job, as `make demo` runs it, on the bundled model and images."""
     commands = make("demo")
