@@ -33,6 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """No test's weights depend on which tests its process ran before."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(1)  # not 0, whose stream the code under test draws too
+
+
 @dataclass(frozen=True)
 class Exported:
     """What ``edgevit export --json`` left and printed."""

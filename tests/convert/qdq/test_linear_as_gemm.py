@@ -33,8 +33,10 @@ def made(nodes: list[NodeProto], outputs: list[str], x: Array = X) -> ir.Model:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(2, N, C), (2, 3, N, C)])
-def test_the_values_and_the_operators_name_stay(shape: tuple[int, ...], bias: bool) -> None:
-    x = RANDOM.normal(size=shape).astype(np.float32)
+def test_the_values_and_the_operators_name_stay(
+    shape: tuple[int, ...], bias: bool, random: np.random.Generator
+) -> None:
+    x = random.normal(size=shape).astype(np.float32)
     m = made(layer(bias), ["sum" if bias else "y"], x)
     before = run(m, x=x)[0]
     assert linear_as_gemm(m) == 1
@@ -70,9 +72,9 @@ def test_its_bias_then_goes_onto_the_accumulators_grid() -> None:
     assert (np.abs(run(m, x=X)[0] - before) <= step / 2 + 1e-6).all()
 
 
-def test_an_addition_that_is_no_bias_stays_behind_the_gemm() -> None:
+def test_an_addition_that_is_no_bias_stays_behind_the_gemm(random: np.random.Generator) -> None:
     for summand in ("x2", "bias3"):
-        constants = CONSTANTS | WEIGHT | {"bias3": RANDOM.normal(size=(1, N, D)).astype(np.float32)}
+        constants = CONSTANTS | WEIGHT | {"bias3": random.normal(size=(1, N, D)).astype(np.float32)}
         nodes = [*layer(False), helper.make_node("Add", ["y", summand], ["sum"], name="node_add")]
         m = model(nodes, constants, {"x": X.shape, "x2": (2, N, D)}, ["sum"])
         name_operators(m)
