@@ -174,11 +174,16 @@ class View:
         for value, found in self.graph.grids.items():
             if value in weights:
                 yield f"{weights[value]}.weight", found
-            elif (origin := self.origin(value)) is not None and self.is_integer(origin) and self.operator(origin):
-                yield f"{self.operator(origin)}.output", found
+            elif (producer := self.integer_producer(value)) is not None:
+                yield f"{producer}.output", found
             else:
                 reader = self.reader(value)
                 yield f"{reader}.input" if reader else f"unnamed value {value}", found
+
+    def integer_producer(self, value: int) -> str | None:
+        """The operator between grids that made ``value``."""
+        origin = self.origin(value)
+        return self.operator(origin) if origin is not None and self.is_integer(origin) else None
 
     def origin(self, value: int) -> pte.Node | None:
         """The node that made ``value``, seen through a change of type, of layout, or a ReLU."""

@@ -2,8 +2,8 @@
 
 Source: "DynamicViT: Efficient Vision Transformers with Dynamic Token Sparsification", NeurIPS 2021, arXiv 2106.02034,
 section 3.4, with the weights of the authors' code. ``EndToEnd`` is theirs, and takes 30 epochs of ImageNet. A frozen
-backbone cannot learn to live with random draws of tokens, and on 250 photographs those taught its predictors less than
-nothing (kept tokens at random were better); ``Saliency`` asks the backbone which tokens it needs, and ranks by that.
+backbone cannot learn to live with random draws of tokens, and on 200 photographs those taught its predictors less than
+nothing (tokens kept at random were better); ``Saliency`` asks the backbone which tokens it needs, and ranks by that.
 """
 
 from collections.abc import Sequence
@@ -102,7 +102,10 @@ class Saliency:
         with products(self.recipe, x):
             saliency = salient(model, x)
             _, places, scores = model.prune(x, model.best)
-        reaching = [torch.arange(model.patches).expand(len(x), -1), *composed(places)]  # ids that each site sees
+        reaching = [
+            torch.arange(model.patches, device=x.device).expand(len(x), -1),
+            *composed(places),
+        ]  # ids that each site sees
         losses = [
             listwise(site.gather(1, ids), seen.float())
             for site, ids, seen in zip(saliency, reaching, scores, strict=False)

@@ -1,6 +1,5 @@
 """What a training is asked for, made ready: the model, the images, and what it shall learn from them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -9,12 +8,11 @@ from torch import nn
 from edgevit.errors import InputError
 from edgevit.images import ImageSet
 from edgevit.models import fitting, registry, weights
+from edgevit.models.download import Report
 from edgevit.models.dynamicvit import UNPRUNED, DynamicViT
 from edgevit.models.weights import Weights
 from edgevit.predictors import EndToEnd, Saliency, freeze_backbone
 from edgevit.train import Classification, Data, Objective, Recipe, prepare
-
-Report = Callable[[int, int | None], None]  # bytes fetched, and of how many
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,15 @@ def classifying(asked: Asked, images: ImageSet, report: Report) -> Task:
     if asked.weights is None:
         model = fitting.seeded(asked.model, size, data.classes, seed, asked.keep_ratio)
     else:
-        form = {"image_size": size, "classes": data.classes, "keep_ratio": asked.keep_ratio}
-        model, start = weights.load(asked.model, asked.weights, **form, seed=seed, report=report)  # type: ignore[arg-type]
+        model, start = weights.load(
+            asked.model,
+            asked.weights,
+            image_size=size,
+            classes=data.classes,
+            keep_ratio=asked.keep_ratio,
+            seed=seed,
+            report=report,
+        )
     teacher = teacher_for(asked, data, report)
     objective = Classification(asked.recipe, teacher.model if teacher else None)
     return Task(model, data, objective, start, teacher)

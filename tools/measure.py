@@ -51,8 +51,11 @@ def main() -> None:
     print("\n".join("| " + " | ".join(row) + " |" for row in rows([manifest for manifest, *_ in found])), end="\n\n")
     for manifest, seconds, peak in found:
         print(f"{name_of(manifest)}: {seconds:.0f} s, {peak / 1e6:.0f} MB at its peak. {lowering(manifest)}.")
+        for failure in manifest["failures"]:
+            print(f"{name_of(manifest)} fails: {failure}")
     host = found[0][0]["environment"]
     print(f"{host['cpu']}, {host['cores']} cores.")
+    sys.exit(any(manifest["failures"] for manifest, *_ in found))
 
 
 def export(*asked: str) -> tuple[Manifest, float, int]:
@@ -64,7 +67,7 @@ def export(*asked: str) -> tuple[Manifest, float, int]:
             peak = max(peak, resident(done.pid))
             time.sleep(0.1)
         seconds = time.perf_counter() - started
-        if done.returncode not in (0, 1):  # 1: a claim failed, which the rows show
+        if done.returncode not in (0, 1):  # 1: a claim failed, which is printed below the rows
             sys.exit(done.returncode)
         output.seek(0)
         return json.load(output), seconds, peak
