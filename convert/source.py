@@ -58,7 +58,8 @@ class Source:
         """The ONNX file as torch writes it."""
         self._folder = tempfile.TemporaryDirectory(prefix="edgevit-")
         path = Path(self._folder.name) / "program.onnx"
-        with quiet():
+        # With gradients, torch would assume other layouts than in a capture without, and miss a copy that those need.
+        with quiet(), torch.no_grad():
             torch.onnx.export(
                 self.program,
                 (),

@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convert.source import INPUT, OPSET, OUTPUT, Precision, Source
 from edgevit.errors import InputError
@@ -52,6 +52,26 @@ def test_every_call_gives_a_fresh_copy_of_one_export() -> None:
         node.name = "changed"
     assert all(node.name != "changed" for node in source("fp32").onnx().graph)
     assert source("fp32").exported == source("fp32").exported
+
+
+class Rows(nn.Module):
+    """Rows of a map behind a depthwise convolution: whether they need a copy hangs on the layout of its result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x).transpose(1, 2).reshape(-1, 8, 4, 4)
+        return self.depthwise(x).flatten(2).transpose(1, 2).reshape(-1, 2, 2, 16)
+
+
+@pytest.mark.parametrize("captured_with_gradients", [False, True])  # in this order: torch keeps layouts
+def test_a_program_may_be_captured_with_gradients_or_without(captured_with_gradients: bool) -> None:
+    with torch.set_grad_enabled(captured_with_gradients):
+        program = torch.export.export(Rows(), (torch.randn(1, 16, 8),))
+    assert list(Source(program, "fp32").onnx().graph.outputs[0].shape) == [2, 2, 2, 16]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
