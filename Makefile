@@ -15,7 +15,7 @@ demo: $(INSTALLED) ## Set up; export the bundled EfficientViT-M0 to INT8 for all
 	$(BIN)/edgevit verify out/demo
 
 test: $(INSTALLED) ## Set up; run the tests in two processes
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-slow: $(INSTALLED) ## Set up; run what takes too long for every change: every variant of every family
 	$(BIN)/pytest -m slow

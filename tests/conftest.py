@@ -3,6 +3,9 @@
 import contextlib
 import io
 import os
+import shlex
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,19 +21,30 @@ from edgevit.bench import protocol
 from edgevit.cli import main
 from edgevit.models import weights
 
+ROOT = Path(__file__).parent.parent
 CALIBRATION, SCORED = 8, 15
 # Untrained weights, few images, no time: enough to see that everything is there, too little to ask much of it.
 SMALL = ("--calib-size", CALIBRATION, "--runs", 20, "--allow-slower", "--min-agreement", 0, "--max-drop", 100)
 
 
-SHARED = ("everywhere", "exported", "lowered", "trained")  # made once a process, and dear
+SHARED = ("demo", "exported", "lowered", "trained")  # made once a process, and dear; the dearest first
+
+
+def shared_by(item: pytest.Item) -> str | None:
+    return next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes test, one gets all tests of a shared fixture, and otherwise all of a file."""
+    """Where several processes test, one gets all tests of a shared fixture, and otherwise all of a file.
+
+    What is dear starts first, or one process would wait for the other in the end.
+    """
+    order: dict[str | None, int] = {name: place for place, name in enumerate([*SHARED, None])}
+    items.sort(key=lambda item: order[shared_by(item)])
     for item in items:
-        shared = next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
-        item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
+        item.add_marker(pytest.mark.xdist_group(shared_by(item) or str(item.path)))
+        if shared_by(item) == "demo":
+            item.add_marker(pytest.mark.timeout(1200))  # whichever comes first waits for it
 
 
 @pytest.fixture(autouse=True)
@@ -111,11 +125,28 @@ def exported(data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFact
     return export_int8(data, checkpoint, tmp_path_factory.mktemp("exports") / "int8", *targets)
 
 
+@dataclass(frozen=True)
+class Demo:
+    """What ``make demo`` left, and how each of its commands ended."""
+
+    folder: Path
+    commands: tuple[subprocess.CompletedProcess[str], ...]
+
+
+def make(target: str) -> list[str]:
+    """The commands that a Makefile target runs, once everything is set up."""
+    command = ["make", "--no-print-directory", "--dry-run", "--assume-old=.venv/.installed", target]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 @pytest.fixture(scope="session")
-def everywhere(data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """INT8 for every target; Core ML for iOS 18, with an image in."""
-    options = ("--target", "all", "--image-input", "--ios", 18)
-    return export_int8(data, checkpoint, tmp_path_factory.mktemp("everywhere") / "int8", *options)
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The main job, on the bundled model and images: every target in INT8."""
+    folder = tmp_path_factory.mktemp("demo")
+    commands = [[sys.executable, "-m", "edgevit", *shlex.split(command)[1:]] for command in make("demo")]
+    ended = [subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False) for command in commands]
+    return Demo(folder / "out" / "demo", tuple(ended))
 
 
 def export_int8(data: Path, checkpoint: Path, folder: Path, *targets: object) -> Exported:

@@ -1,35 +1,19 @@
 """What the README and the Makefile tell a user to type works."""
 
 import inspect
-import json
 import re
 import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import click
 import pytest
 
-from edgevit import pipeline
+from edgevit import artifact, pipeline
 from edgevit.cli.main import cli
+from tests.conftest import ROOT, Demo, make
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINES = [line for block in CONSOLE for line in block.splitlines()]
-
-
-def make(target: str) -> list[str]:
-    """The commands that a Makefile target runs, once everything is set up."""
-    done = subprocess.run(
-        ["make", "--no-print-directory", "--dry-run", "--assume-old=.venv/.installed", target],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("edgevit")])
@@ -61,16 +45,11 @@ def test_links_lead_to_files() -> None:
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
 
 
-@pytest.mark.timeout(1200)
-def test_demo(tmp_path: Path) -> None:
-    """The main job, as `make demo` runs it, on the bundled model and images."""
-    commands = make("demo")
-    assert [shlex.split(command)[0] for command in commands] == [".venv/bin/edgevit"] * 3
-    for command in commands:
-        arguments = [sys.executable, "-m", "edgevit", *shlex.split(command)[1:]]
-        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    manifest = json.loads((tmp_path / "out" / "demo" / "manifest.json").read_text(encoding="utf-8"))
+def test_demo(demo: Demo) -> None:
+    assert [shlex.split(command)[0] for command in make("demo")] == [".venv/bin/edgevit"] * 3
+    for command in demo.commands:
+        assert command.returncode == 0, command.stderr
+    manifest = artifact.read_manifest(demo.folder)
     assert manifest["failures"] == []
     assert manifest["parity"]["images"] == 1000
     assert list(manifest["targets"]) == ["onnx", "openvino", "executorch", "coreml"]

@@ -18,7 +18,7 @@ from convert.target import target
 from edgevit import artifact
 from tests.calibrate.subjects import FLOAT_RESIDUAL, quantized_net
 from tests.cli.conftest import Edgevit
-from tests.conftest import Exported
+from tests.conftest import Demo
 
 TENSOR = "head.l.weight"
 INSTALLED = [entry for entry in TARGETS.values() if entry.installed]
@@ -31,8 +31,8 @@ def found(out: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def copied(everywhere: Exported, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(everywhere.folder, tmp_path / "export"))
+def copied(demo: Demo, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(demo.folder, tmp_path / "export"))
 
 
 @pytest.fixture
@@ -49,22 +49,22 @@ def tampered(copied: Path) -> Path:
 
 
 @pytest.mark.parametrize("entry", INSTALLED, ids=lambda entry: entry.name)
-def test_every_artifact_is_on_its_programs_grid(entry: Entry, everywhere: Exported, edgevit: Edgevit) -> None:
-    stated = artifact.read_manifest(everywhere.folder)["targets"][entry.name]["grid"]
+def test_every_artifact_is_on_its_programs_grid(entry: Entry, demo: Demo, edgevit: Edgevit) -> None:
+    stated = artifact.read_manifest(demo.folder)["targets"][entry.name]["grid"]
     expected = {"equal": True, "compared": stated["tensors_compared"], "differing": []}
-    ended = edgevit("diff", everywhere.folder, everywhere.folder / entry.name, "--json")
+    ended = edgevit("diff", demo.folder, demo.folder / entry.name, "--json")
     assert (ended.code, ended.err) == (0, "")
     assert found(ended.out) == expected | {"only_a": stated["dropped"], "only_b": []}
-    ended = edgevit("diff", everywhere.folder / entry.name / entry.file, everywhere.folder, "--json")
+    ended = edgevit("diff", demo.folder / entry.name / entry.file, demo.folder, "--json")
     assert (ended.code, ended.err) == (0, "")
     assert found(ended.out) == expected | {"only_a": [], "only_b": stated["dropped"]}
 
 
-def test_what_one_target_dropped_is_no_difference(everywhere: Exported, edgevit: Edgevit) -> None:
-    grids = artifact.read_manifest(everywhere.folder)["targets"]
+def test_what_one_target_dropped_is_no_difference(demo: Demo, edgevit: Edgevit) -> None:
+    grids = artifact.read_manifest(demo.folder)["targets"]
     dropped = {name: grids[name]["grid"]["dropped"] for name in ("onnx", "openvino")}
     only_onnx = sorted(set(dropped["openvino"]) - set(dropped["onnx"]))
-    ended = edgevit("diff", everywhere.folder / "openvino", everywhere.folder / "onnx")
+    ended = edgevit("diff", demo.folder / "openvino", demo.folder / "onnx")
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
     compared = grids["openvino"]["grid"]["tensors_compared"]
@@ -99,9 +99,9 @@ def test_the_table_shows_the_digits_that_differ(tampered: Path, edgevit: Edgevit
     assert line[2] == line[4] == "0"
 
 
-def test_nothing_in_common_is_not_equal(everywhere: Exported, edgevit: Edgevit, tmp_path: Path) -> None:
+def test_nothing_in_common_is_not_equal(demo: Demo, edgevit: Edgevit, tmp_path: Path) -> None:
     target("onnx").lower(Source(quantized_net(FLOAT_RESIDUAL), "int8"), tmp_path, {})
-    ended = edgevit("diff", everywhere.folder / "onnx", tmp_path, "--json")
+    ended = edgevit("diff", demo.folder / "onnx", tmp_path, "--json")
     assert ended.code == 1
     comparison = found(ended.out)
     assert (comparison["equal"], comparison["compared"], comparison["differing"]) == (False, 0, [])
