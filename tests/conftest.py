@@ -34,6 +34,7 @@ def shared_by(item: pytest.Item) -> str | None:
     return next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes test, one gets all tests of a shared fixture, and otherwise all of a file.
 
