@@ -11,6 +11,7 @@ from torch import Tensor
 from torchao.quantization.pt2e.observer import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
+from calibrate.hessian import HessianObserver
 from calibrate.recipe import Observer
 
 MIN_SCALE = 2**-16  # a tensor that was always 0 still needs a scale that its reciprocal survives in float32
@@ -47,11 +48,19 @@ class HalfHistogram(HalfScale, HistogramObserver):  # type: ignore[misc]
     """The range of the least squared error."""
 
 
+class HalfHessian(HalfScale, HessianObserver):
+    """The range of the least error in the logits."""
+
+
 class HalfPerChannelMinMax(HalfScale, PerChannelMinMaxObserver):  # type: ignore[misc]
     """One range a channel."""
 
 
-ACTIVATION_OBSERVERS: dict[Observer, Any] = {"minmax": HalfMinMax, "histogram": HalfHistogram}
+ACTIVATION_OBSERVERS: dict[Observer, Any] = {
+    "minmax": HalfMinMax,
+    "histogram": HalfHistogram,
+    "hessian": HalfHessian,
+}
 
 
 def activation_spec(observer: Observer) -> QuantizationSpec:

@@ -1,19 +1,20 @@
 """Post-training calibration: a float model and images → the one quantised program.
 
 torch.export captures the model for any number of images, PT2E inserts observers where the recipe asks, the images run
-through once, and the observers' grids become quantize/dequantize nodes. Nothing is random: one list of images gives one
-program.
+through, and the observers' grids become quantize/dequantize nodes. Nothing is random: one list of images gives one
+program, in any order.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+from calibrate.hessian import weigh
 from calibrate.program import QuantizedProgram, name_activations, name_weights, outputs_of, with_fixed_batch
 from calibrate.quantizer import OPERATOR_META, RecipeQuantizer, operators
 from calibrate.recipe import Recipe
@@ -23,16 +24,25 @@ from edgevit.errors import InputError
 def calibrate(model: nn.Module, recipe: Recipe, batches: Iterable[Tensor], example: Tensor) -> QuantizedProgram:
     """Quantise ``model`` ([B, 3, S, S] → [B, classes], folded, in eval mode) with the ranges that ``batches`` show.
 
-    It may return a tuple that starts with the logits. ``example`` fixes the shape of the program. Raises InputError if
-    a rule of the recipe names no operator of the model, if the model uses one layer twice, if there is no image, or if
-    an activation is not finite.
+    It may return a tuple that starts with the logits. ``example`` fixes the shape of the program. The images are gone
+    through as often as ``passes`` says. Raises InputError if a rule of the recipe names no operator of the model, if
+    the model uses one layer twice, if there is no image, or if an activation is not finite, and TypeError if
+    ``batches`` can be gone through only once.
     """
+    if isinstance(batches, Iterator):
+        raise TypeError("the images are needed several times: give a list, or what makes a new iterator each time")
     captured = capture(model, example)
     check_names([op.name for op in operators(captured.graph)], recipe)
     quantizer = RecipeQuantizer(recipe)
     prepared = prepare_pt2e(captured, quantizer)
     observe(prepared, batches)
+    weigh(prepared, batches)
     return convert(prepared, quantizer, example)
+
+
+def passes(recipe: Recipe) -> int:
+    """How often calibration goes through the images."""
+    return 1 + (recipe.observer == "hessian")
 
 
 def capture(model: nn.Module, example: Tensor) -> GraphModule:

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 Precision = Literal["int8", "float"]
-Observer = Literal["minmax", "histogram"]
+Observer = Literal["minmax", "histogram", "hessian"]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 from torch.utils.flop_counter import FlopCounterMode
 
 from calibrate.program import QuantizedProgram
-from calibrate.ptq import calibrate
+from calibrate.ptq import calibrate, passes
 from calibrate.recipe import Recipe
 from calibrate.recipes import DEFAULTS
 from convert.fold import RULES, RULES_BEFORE_INT8, FoldReport, fold
@@ -155,16 +155,23 @@ def make_source(
     """The folded model in the precision that is asked, calibrated for int8."""
     if options.quant != "int8":
         return Source(torch.export.export(folded, (subject.example,)), options.quant), None
-    images = subject.images.calibration
-    with progress("calibrating", len(images)) as advance:
-
-        def batches() -> Iterator[torch.Tensor]:
-            for x in images.batches(subject.weights.preprocess, BATCH):
-                yield torch.from_numpy(x)
-                advance(len(x))
-
-        quantized = calibrate(folded, chosen_recipe(options), batches(), subject.example)
+    recipe, images = chosen_recipe(options), Batches(subject)
+    with progress("calibrating", passes(recipe) * len(subject.images.calibration)) as images.advance:
+        quantized = calibrate(folded, recipe, images, subject.example)
     return Source(quantized, "int8"), quantized
+
+
+class Batches:
+    """The calibration images, read again each time: however many there are, few are in memory."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.advance: Advance = lambda count: None
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for x in self.subject.images.calibration.batches(self.subject.weights.preprocess, BATCH):
+            yield torch.from_numpy(x)
+            self.advance(len(x))
 
 
 def unpruned(subject: Subject) -> Subject:

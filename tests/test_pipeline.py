@@ -1,7 +1,8 @@
 """The Python API: float exports, unlabelled and listed images, and what an export is asked."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,6 +65,25 @@ def test_float_exports_are_verified_too(quant: str, tmp_path: Path, monkeypatch:
     monkeypatch.chdir("/")
     checks = pipeline.verify(tmp_path / "out")
     assert [check for check in checks if not check.holds] == []
+
+
+@pytest.mark.usefixtures("untimed")
+def test_an_observer_that_goes_through_the_images_twice(tmp_path: Path) -> None:
+    shown: list[tuple[int | None, int]] = []
+
+    @contextmanager
+    def watch(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        seen: list[int] = []
+        yield seen.append
+        if title == "calibrating":
+            shown.append((total, sum(seen)))
+
+    options = replace(RANDOM, targets=("openvino",), observer="hessian", parity_images=6)
+    manifest = pipeline.export(options, tmp_path / "out", progress=watch)
+    assert shown == [(8, 8)]
+    assert manifest["failures"] == []
+    assert manifest["quant"]["calibration"]["observer"] == "hessian"
+    assert [check for check in pipeline.verify(tmp_path / "out") if not check.holds] == []
 
 
 def test_targets_are_named_once_and_all_is_every_one_installed_or_not() -> None:

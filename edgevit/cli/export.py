@@ -51,7 +51,9 @@ def ios_version(context: click.Context, parameter: click.Parameter, value: int) 
 @click.option("--calib-size", type=int, help="Calibration images.  [default: 300]")
 @click.option("--parity-images", type=int, help="Scored images.  [default: up to 1,000]")
 @click.option(
-    "--observer", type=click.Choice(["minmax", "histogram"]), help="How ranges become scales.  [default: the recipe's]"
+    "--observer",
+    type=click.Choice(["minmax", "histogram", "hessian"]),
+    help="How ranges become scales.  [default: the recipe's]",
 )
 @click.option(
     "--seed",

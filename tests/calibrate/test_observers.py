@@ -15,7 +15,8 @@ from calibrate.ptq import calibrate
 from calibrate.recipe import Recipe, Rule
 from tests.calibrate.subjects import FLOAT_RESIDUAL, images, net, net_batches, quantized_net
 
-HISTOGRAM = replace(FLOAT_RESIDUAL, observer="histogram")
+HISTOGRAM, HESSIAN = (replace(FLOAT_RESIDUAL, observer=observer) for observer in ("histogram", "hessian"))
+every = pytest.mark.parametrize("recipe", [FLOAT_RESIDUAL, HISTOGRAM, HESSIAN], ids=lambda recipe: recipe.observer)
 ACTIVATIONS = {  # tensor → the node of the folded net that computes it
     "a.c.input": "relu",
     "a.c.output": "relu_1",
@@ -53,7 +54,7 @@ def test_minmax_covers_what_calibration_saw_and_zero(name: str) -> None:
     assert grid.axis is None
 
 
-@pytest.mark.parametrize("recipe", [FLOAT_RESIDUAL, HISTOGRAM], ids=["minmax", "histogram"])
+@every
 def test_every_scale_is_a_float16_number(recipe: Recipe) -> None:
     scales = torch.tensor([scale for grid in quantized_net(recipe).tensors.values() for scale in grid.scale])
     assert torch.equal(scales.half().float(), scales)
@@ -71,7 +72,7 @@ def test_half_at_least_has_no_number_beyond_the_end_of_float16() -> None:
     assert half_at_least(torch.tensor([65505.0, 1e9])).isinf().all()
 
 
-@pytest.mark.parametrize("recipe", [FLOAT_RESIDUAL, HISTOGRAM], ids=["minmax", "histogram"])
+@every
 def test_zero_is_on_every_activation_grid_and_starts_that_of_a_relu(recipe: Recipe) -> None:
     tensors = quantized_net(recipe).tensors
     assert all(-128 <= tensors[name].zero_point[0] <= 127 for name in ACTIVATIONS)
@@ -101,7 +102,7 @@ def test_the_observer_decides_the_activations_and_leaves_the_weights() -> None:
     assert differing <= set(ACTIVATIONS)
 
 
-@pytest.mark.parametrize("recipe", [FLOAT_RESIDUAL, HISTOGRAM], ids=["minmax", "histogram"])
+@every
 def test_the_same_images_give_the_same_grids(recipe: Recipe) -> None:
     again = calibrate(net(), recipe, net_batches(), images(1, 0, 16))
     assert again.tensors == quantized_net(recipe).tensors
