@@ -45,10 +45,10 @@ class HessianObserver(MinMaxObserver):  # type: ignore[misc]
             return seen
         own = x.view_as(x)  # others may read ``x`` off this grid, and their gradient is not this one's
         if own.requires_grad:
-            own.register_hook(partial(self.weigh, x.detach()))  # type: ignore[no-untyped-call]
+            own.register_hook(partial(self.accumulate, x.detach()))  # type: ignore[no-untyped-call]
         return own
 
-    def weigh(self, x: Tensor, gradient: Tensor) -> None:
+    def accumulate(self, x: Tensor, gradient: Tensor) -> None:
         assert self.weights is not None
         low, high = self.ends
         bins = ((x - low) * ((BINS - 1) / (high - low).clamp(min=self.eps))).round().long().clamp(0, BINS - 1)
@@ -90,10 +90,10 @@ def expected_errors(values: Tensor, weights: Tensor, steps: Tensor, lows: Tensor
         mass, total, squares = between(start, end)
         return squares - 2 * point * total + point**2 * mass
 
-    everything = torch.full_like(steps, torch.inf)
+    infinity = torch.full_like(steps, torch.inf)
     inside, near_zero = between(lows, highs), between((-steps / 2).maximum(lows), (steps / 2).minimum(highs))
     rounded = steps**2 / 12 * (inside[0] - near_zero[0]) + near_zero[2]
-    return rounded + squares_about(lows, -everything, lows) + squares_about(highs, highs, everything)
+    return rounded + squares_about(lows, -infinity, lows) + squares_about(highs, highs, infinity)
 
 
 def weigh(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
@@ -109,6 +109,7 @@ def weigh(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
 
 
 def backwards(prepared: GraphModule, x: Tensor) -> None:
+    """Send the signs of the logits back through the program, whose observers listen on the way."""
     with torch.enable_grad():
         images = x.detach().requires_grad_()
         logits = outputs_of(prepared, images)[0]

@@ -2,7 +2,7 @@
 
 torch.export captures the model for any number of images, PT2E inserts observers where the recipe asks, the images run
 through, and the observers' grids become quantize/dequantize nodes. Nothing is random: one list of images gives one
-program, in any order.
+program.
 """
 
 import math

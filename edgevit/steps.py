@@ -155,18 +155,18 @@ def make_source(
     """The folded model in the precision that is asked, calibrated for int8."""
     if options.quant != "int8":
         return Source(torch.export.export(folded, (subject.example,)), options.quant), None
-    recipe, images = chosen_recipe(options), Batches(subject)
-    with progress("calibrating", passes(recipe) * len(subject.images.calibration)) as images.advance:
-        quantized = calibrate(folded, recipe, images, subject.example)
+    recipe = chosen_recipe(options)
+    with progress("calibrating", passes(recipe) * len(subject.images.calibration)) as advance:
+        quantized = calibrate(folded, recipe, Batches(subject, advance), subject.example)
     return Source(quantized, "int8"), quantized
 
 
+@dataclass(frozen=True)
 class Batches:
     """The calibration images, read again each time: however many there are, few are in memory."""
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-        self.advance: Advance = lambda count: None
+    subject: Subject
+    advance: Advance
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         for x in self.subject.images.calibration.batches(self.subject.weights.preprocess, BATCH):

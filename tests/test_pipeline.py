@@ -46,7 +46,7 @@ def listed(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("untimed")
-@pytest.mark.parametrize("quant", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("quant", ["fp32", "fp16"])
 def test_float_exports_are_verified_too(quant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """fp32 on labelled images, fp16 on unlabelled ones; named by relative paths, and verified from elsewhere."""
     folder = listed(tmp_path / "data") if quant == "fp32" else write_images(tmp_path / "data", 12, classes=1) / "0"

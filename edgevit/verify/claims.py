@@ -32,7 +32,6 @@ OVERLAP_MARGIN = 0.01  # of the tokens kept at a site
 FLIPS = 2  # images that may fall into another class, where one is more than the margin
 SCALE_MARGIN = 1e-4  # of a scale calibrated again: another CPU adds in another order
 SPEEDUP_FACTOR = 1.5  # a machine that is timed again is not quite the same machine
-NOISE = 2.0  # at most, of single calls: what a loaded machine may add to that
 SPEEDUPS = {  # and the two medians of one run that each is the ratio of
     "speedup": ("float_p50_ms", "p50_ms"),
     "pruning_speedup": ("unpruned_p50_ms", "pruned_p50_ms"),
@@ -249,18 +248,14 @@ def consistent_latency(name: str, claimed: Mapping[str, Any], threads: int) -> C
 
 
 def inconsistent_speedup(claimed: Mapping[str, Any], key: str) -> str | None:
-    """Why a speed-up is not that of the two medians, or None.
-
-    It is the median of paired ratios, which is the ratio of the medians but for noise: that of single calls, p90 / p50.
-    """
+    """Why a speed-up is not that of the two medians, or None."""
     low, high = claimed[f"{key}_ci95"]
     order = [low, claimed[key], high]
     if not (low > 0 and order == sorted(order)):
         return rising(order)
     twin, own = SPEEDUPS[key]
     quotient = claimed[twin] / claimed[own]
-    noise = min(NOISE, max(claimed["p90_ms"] / claimed["p50_ms"], claimed["float_p90_ms"] / claimed["float_p50_ms"]))
-    if not low / (SPEEDUP_FACTOR * noise) <= quotient <= high * SPEEDUP_FACTOR * noise:
+    if not low / SPEEDUP_FACTOR <= quotient <= high * SPEEDUP_FACTOR:
         return f"p50 says {quotient:.2f} times as fast, {key} {claimed[key]:.2f}"
     return None
 

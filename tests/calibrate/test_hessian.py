@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def test_a_reader_off_the_grid_adds_nothing() -> None:
     assert values.grad.tolist() == [11, 11]
 
 
-def test_the_range_is_the_one_of_least_weighted_error(random) -> None:
+def test_the_range_is_the_one_of_least_weighted_error(random: np.random.Generator) -> None:
     values = torch.from_numpy(random.standard_t(4, 100_000)).float()
     gradients = torch.from_numpy(random.uniform(0, 1, 100_000)).float()
     seen = observer()
@@ -71,7 +72,7 @@ def test_the_range_is_the_one_of_least_weighted_error(random) -> None:
 
 
 @pytest.mark.parametrize("low", [-1.0, -0.05, 0.0])
-def test_the_expected_error_is_that_of_rounding(low: float, random) -> None:
+def test_the_expected_error_is_that_of_rounding(low: float, random: np.random.Generator) -> None:
     """On values as many as hide the difference, half of them almost 0."""
     samples = torch.from_numpy(random.normal(0, 1, 200_000) * random.choice([1, 1e-3], 200_000))
     samples = samples[samples >= low]
@@ -101,7 +102,6 @@ class Columns(nn.Module):
 
 
 def test_what_no_logit_reads_does_not_widen_the_range() -> None:
-    torch.manual_seed(0)
     model, batches = Columns().eval(), [images(16, seed, 4) for seed in range(4)]
     wide, narrow = (calibrate(model, recipe, batches, EXAMPLE) for recipe in (MINMAX, HESSIAN))
     rest = torch.cat(batches).flatten(1)[:, 1:]
@@ -124,7 +124,6 @@ class Beside(nn.Module):
 
 
 def test_a_tensor_that_no_logit_hangs_on_keeps_its_extremes() -> None:
-    torch.manual_seed(0)
     model, batches = Beside().eval(), heavy_tailed()
     extremes, found = (calibrate(model, recipe, batches, EXAMPLE).tensors for recipe in (MINMAX, HESSIAN))
     assert found["b.output"] == extremes["b.output"]
@@ -146,7 +145,6 @@ def test_an_image_has_its_own_signs_wherever_it_stands() -> None:
 
 @pytest.mark.parametrize("inplace", [True, False])
 def test_a_relu_in_place_hides_no_gradient(inplace: bool) -> None:
-    torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace), nn.Conv2d(4, 5, 1), nn.Flatten()).eval()
     found = calibrate(model, HESSIAN, heavy_tailed(), EXAMPLE).tensors
     extremes = calibrate(model, MINMAX, heavy_tailed(), EXAMPLE).tensors

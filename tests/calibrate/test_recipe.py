@@ -1,9 +1,12 @@
 import json
 from dataclasses import replace
+from typing import get_args
 
+import click
 import pytest
 
-from calibrate.recipe import Recipe, Rule
+from calibrate.recipe import Observer, Recipe, Rule
+from edgevit.cli.export import command
 
 RECIPE = Recipe(
     (
@@ -53,3 +56,9 @@ def test_the_manifest_holds_the_whole_recipe(recipe: Recipe) -> None:
     manifest = json.loads(json.dumps(recipe.manifest()))
     rules, may_lack = tuple(Rule(**rule) for rule in manifest["rules"]), tuple(manifest["may_lack"])
     assert Recipe(rules, manifest["observer"], may_lack) == recipe
+
+
+def test_every_observer_can_be_asked_for() -> None:
+    (asked,) = (parameter for parameter in command.params if parameter.name == "observer")
+    assert isinstance(asked.type, click.Choice)
+    assert tuple(asked.type.choices) == get_args(Observer)

@@ -266,7 +266,6 @@ def test_force_replaces_and_a_failure_midway_does_not(
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.slow  # the demo's test does more of it
 def test_the_bundled_weights_and_images(tmp_path: Path) -> None:
     """The main job as a newcomer calls it, on fewer images."""
     code, out, err = run_export("--calib-size", 32, "--parity-images", 100, "--runs", 20, "--out", tmp_path / "x")

@@ -75,6 +75,7 @@ def test_it_is_timed_against_itself_unpruned(manifest: dict[str, Any]) -> None:
     for latency in manifest["latency"].values():
         low, high = latency["pruning_speedup_ci95"]
         assert low <= latency["pruning_speedup"] <= high
+        assert low / 1.5 <= latency["unpruned_p50_ms"] / latency["pruned_p50_ms"] <= high * 1.5
 
 
 def test_pruning_that_costs_time_is_said() -> None:
