@@ -4,8 +4,13 @@
 
 for any linear layer or convolution; the query is known by its way into the attention product, through nothing but
 changes of layout. Where one layer computes queries and other values, c scales the rows of W and b that become the
-queries. Source: Vaswani et al., "Attention Is All You Need", arXiv 1706.03762, section 3.2.1, where c = 1 / √d_k
-scales the product q kᵀ, and so may scale q.
+queries. If the keys are among those, and only this product reads them, queries and keys take √c each, as
+
+    (c q) kᵀ = (√c q) (√c k)ᵀ
+
+and queries that are 8 times smaller than what shares their INT8 grid would lose three bits of it. Source: Vaswani et
+al., "Attention Is All You Need", arXiv 1706.03762, section 3.2.1, where c = 1 / √d_k scales the product q kᵀ, and so
+may scale either.
 """
 
 import operator
@@ -42,14 +47,15 @@ def operands(node: fx.Node) -> tuple[fx.Node, float] | None:
     return None
 
 
-def reaches_product(node: fx.Node) -> bool:
-    """Whether an attention product reads ``node``, directly or through changes of layout."""
-    return any(computes(user, PRODUCTS) or (moved(user) is node and reaches_product(user)) for user in node.users)
+def products(node: fx.Node) -> set[fx.Node]:
+    """The attention products that read ``node``, directly or through changes of layout."""
+    found = {user for user in node.users if computes(user, PRODUCTS)}
+    return found.union(*(products(user) for user in node.users if moved(user) is node))
 
 
 def matches(model: fx.GraphModule, node: fx.Node) -> bool:
     """``node`` is the multiplication by the scale."""
-    return operands(node) is not None and reaches_product(node)
+    return operands(node) is not None and bool(products(node))
 
 
 def computing_layer(model: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, WeightedLayer] | None:
@@ -60,13 +66,16 @@ def computing_layer(model: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, Weig
     return None if layer is None else (node, layer)
 
 
-def rows(model: fx.GraphModule, node: fx.Node, call: fx.Node, layer: WeightedLayer) -> tuple[Tensor, Tensor]:
-    """``[outputs]`` bool each: which rows of the layer the multiplication reads, and which anything else does."""
-    scaled, other = (torch.zeros(len(layer.weight) + 1, dtype=torch.bool) for _ in range(2))
+def rows_read(model: fx.GraphModule, call: fx.Node, layer: WeightedLayer) -> dict[fx.Node, Tensor]:
+    """``[outputs]`` bool for every node that does more than move what ``call`` gives: the layer's rows that it reads.
+
+    Where it reads a mixture of rows, that is all of them.
+    """
+    found: dict[fx.Node, Tensor] = {}
     for reader, numbers in readers(model, call, CHANNELS[type(layer)]):
-        (scaled if reader is node else other)[numbers.flatten()] = True
-    mixture = scaled[MIXED] | other[MIXED]  # in the entry beyond the last row
-    return scaled[:-1] | mixture, other[:-1] | mixture
+        rows = found.setdefault(reader, torch.zeros(len(layer.weight), dtype=torch.bool))
+        rows[numbers.flatten() if MIXED not in numbers else slice(None)] = True
+    return found
 
 
 def check(model: fx.GraphModule, node: fx.Node) -> str | None:
@@ -75,8 +84,18 @@ def check(model: fx.GraphModule, node: fx.Node) -> str | None:
     origin = computing_layer(model, found[0])
     if origin is None:
         return "the scaled value does not come from a convolution or a linear layer by changes of layout alone"
-    scaled, other = rows(model, node, *origin)
-    return USED_ELSEWHERE if (scaled & other).any() else why_shared(model, origin[0])
+    read = rows_read(model, *origin)
+    query = read.pop(node)
+    return USED_ELSEWHERE if any((query & rows).any() for rows in read.values()) else why_shared(model, origin[0])
+
+
+def key_rows(node: fx.Node, read: dict[fx.Node, Tensor]) -> Tensor | None:
+    """The rows that are the keys of the only product that ``node`` is for, if nothing else reads any of them."""
+    product, *others = products(node)
+    if others or product not in read:
+        return None
+    shared = any((read[product] & rows).any() for reader, rows in read.items() if reader is not product)
+    return None if shared else read[product]
 
 
 def rewrite(model: fx.GraphModule, node: fx.Node) -> None:
@@ -85,13 +104,16 @@ def rewrite(model: fx.GraphModule, node: fx.Node) -> None:
     query, constant = found
     origin = computing_layer(model, query)
     assert origin is not None
-    _, layer = origin
-    scaled, _ = rows(model, node, *origin)
-    weight = weight_of(layer).clone()
-    weight[scaled] *= constant
-    set_weight(layer, weight)
+    call, layer = origin
+    read = rows_read(model, call, layer)
+    factors = torch.ones(len(layer.weight), dtype=torch.float64)
+    keys = key_rows(node, read) if constant > 0 else None
+    if keys is None:
+        factors[read[node]] = constant
+    else:
+        factors[read[node] | keys] = constant**0.5
+    weight = weight_of(layer)
+    set_weight(layer, weight * factors.reshape(-1, *[1] * (weight.dim() - 1)))
     if layer.bias is not None:
-        bias = bias_of(layer).clone()
-        bias[scaled] *= constant
-        set_bias(layer, bias)
+        set_bias(layer, bias_of(layer) * factors)
     bypass(model, node, query)

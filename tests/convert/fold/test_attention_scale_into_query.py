@@ -144,6 +144,13 @@ QUERY_ROWS: dict[Split, list[int]] = {
     features_first: [*range(8)],
     interleaved: [0, 1, 2, 3, 12, 13, 14, 15],
 }
+KEY_ROWS: dict[Split, list[int]] = {
+    heads_as_channels: [*range(8, 16)],
+    parts_first: [*range(8, 16)],
+    features_first: [*range(8, 16)],
+    interleaved: [4, 5, 6, 7, 16, 17, 18, 19],
+}
+Also = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Fused(nn.Module):
@@ -161,16 +168,71 @@ class Fused(nn.Module):
 
 @pytest.mark.parametrize("split", QUERY_ROWS, ids=lambda split: split.__name__)
 @pytest.mark.parametrize("bias", [True, False])
-def test_scales_the_rows_of_the_query_alone(assert_exact: AssertExact, split: Split, bias: bool) -> None:
+def test_queries_and_keys_of_one_layer_share_the_scale(assert_exact: AssertExact, split: Split, bias: bool) -> None:
     model = Fused(split, bias)
     folded = assert_exact(model, TOKENS, NAME)
-    rows, parameters = QUERY_ROWS[split], dict(model.named_parameters())
-    for name, after in folded.named_parameters():
-        factors = (after / parameters[name]).reshape(24, -1)
-        assert torch.allclose(factors[rows], torch.tensor(SCALE))
-        others = [row for row in range(24) if row not in rows]
-        assert torch.equal(factors[others], torch.ones_like(factors[others]))
+    assert_rows_scaled(folded, model, QUERY_ROWS[split] + KEY_ROWS[split], SCALE**0.5)
     assert len(list(folded.parameters())) == 1 + bias
+
+
+def assert_rows_scaled(folded: nn.Module, model: nn.Module, rows: list[int], factor: float) -> None:
+    parameters = dict(model.named_parameters())
+    for name, after in folded.named_parameters():
+        factors = (after / parameters[name]).reshape(len(after), -1)
+        assert torch.allclose(factors[rows], torch.tensor(factor))
+        others = [row for row in range(len(after)) if row not in rows]
+        assert torch.equal(factors[others], torch.ones_like(factors[others]))
+
+
+class KeyReadElsewhere(Fused):
+    def __init__(self, also: Also) -> None:
+        super().__init__(heads_as_channels)
+        self.also = also
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x)
+        q, k = self.split(qkv)
+        return torch.bmm(q * SCALE, k.transpose(1, 2)).sum() + self.also(qkv, q, k).sum()
+
+
+class KeyFromElsewhere(Fused):
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x)
+        q, k = self.split(qkv)
+        return torch.bmm(q * SCALE, k.tanh().transpose(1, 2)) + qkv[:1, :1, -1:]
+
+
+class NegativeScale(Fused):
+    def forward(self, x: Tensor) -> Tensor:
+        q, k = self.split(self.qkv(x))
+        return torch.bmm(q * -SCALE, k.transpose(1, 2))
+
+
+class TwoProducts(Fused):
+    """Of which both read one scaled query, and one no key."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x)
+        q, k = self.split(qkv)
+        scaled = q * SCALE
+        return torch.bmm(scaled, k.transpose(1, 2)) + torch.bmm(scaled, k.tanh().transpose(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "factor"),
+    [
+        (KeyReadElsewhere(lambda qkv, q, k: qkv[..., 8].tanh()), SCALE),
+        (KeyReadElsewhere(lambda qkv, q, k: torch.bmm(k, k.transpose(1, 2))), SCALE),
+        (KeyFromElsewhere(heads_as_channels), SCALE),
+        (TwoProducts(heads_as_channels), SCALE),
+        (NegativeScale(heads_as_channels), -SCALE),
+    ],
+    ids=["a key's row is read elsewhere", "a key is read twice", "no key of the layer", "two products", "negative"],
+)
+def test_keys_that_cannot_share_leave_it_to_the_query(
+    assert_exact: AssertExact, model: nn.Module, factor: float
+) -> None:
+    assert_rows_scaled(assert_exact(model, TOKENS, NAME), model, QUERY_ROWS[heads_as_channels], factor)
 
 
 def test_is_exact_for_a_layer_of_queries_and_keys(assert_exact: AssertExact) -> None:
@@ -192,25 +254,24 @@ def test_is_exact_where_the_key_is_scaled_too(assert_exact: AssertExact) -> None
 
 
 class FusedConvolution(nn.Module):
-    """Query and key of pixels ``[B, 8, H, W]`` from one convolution; its output channels are the rows."""
+    """Query and key of pixels ``[B, 8, H, W]`` from one convolution, and a mean; its output channels are the rows."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.qk = nn.Conv2d(8, 8, 1)
+        self.qk = nn.Conv2d(8, 9, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         qk = self.qk(x)
-        return torch.bmm((qk[:, :4] * SCALE).flatten(2).transpose(1, 2), qk[:, 4:].flatten(2))
+        return torch.bmm((qk[:, :4] * SCALE).flatten(2).transpose(1, 2), qk[:, 4:8].flatten(2)) + qk[:1, 8:].mean()
 
 
 def test_is_exact_for_a_convolution_of_queries_and_keys(assert_exact: AssertExact) -> None:
     model = FusedConvolution()
     folded = assert_exact(model, PROBE, NAME)
-    assert torch.equal(folded.get_parameter("qk.weight")[4:], model.qk.weight[4:])
-    assert not torch.equal(folded.get_parameter("qk.weight")[:4], model.qk.weight[:4])
+    assert_rows_scaled(folded, model, [*range(8)], SCALE**0.5)
 
 
-OVERLAPS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+OVERLAPS: dict[str, Also] = {
     "one row of the query is read by something else": lambda qkv, q, k: q.sum() + qkv[..., 7].sum(),
     "the query is also read unscaled": lambda qkv, q, k: torch.bmm(q, k.transpose(1, 2)),
     "a mean over rows of the query is read": lambda qkv, q, k: qkv[..., 4:].mean(-1).sum(),
@@ -219,9 +280,7 @@ OVERLAPS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("also", OVERLAPS.values(), ids=OVERLAPS.keys())
-def test_refuses_rows_that_are_read_elsewhere(
-    assert_refused: AssertRefused, also: Callable[[Tensor, Tensor, Tensor], Tensor]
-) -> None:
+def test_refuses_rows_that_are_read_elsewhere(assert_refused: AssertRefused, also: Also) -> None:
     class Overlapping(Fused):
         def forward(self, x: Tensor) -> Tensor:
             qkv = self.qkv(x)
@@ -240,11 +299,22 @@ def test_refuses_rows_that_are_scaled_twice(assert_refused: AssertRefused) -> No
     assert_refused(TwoScales(heads_as_channels), TOKENS, NAME, {USED_ELSEWHERE: 2})
 
 
-def test_refuses_a_mean_of_rows(assert_refused: AssertRefused) -> None:
+def test_scales_all_rows_where_the_query_is_a_mean_of_some(assert_exact: AssertExact) -> None:
     class MeanOfHeads(Fused):
         def forward(self, x: Tensor) -> Tensor:
             q = self.qkv(x).reshape(2, 6, 6, 4).mean(2)
             return torch.bmm(q * SCALE, x[..., :4].transpose(1, 2))
+
+    model = MeanOfHeads(heads_as_channels)
+    assert_rows_scaled(assert_exact(model, TOKENS, NAME), model, [*range(24)], SCALE)
+
+
+def test_refuses_a_mean_of_rows_of_which_one_is_read_elsewhere(assert_refused: AssertRefused) -> None:
+    class MeanOfHeads(Fused):
+        def forward(self, x: Tensor) -> Tensor:
+            qkv = self.qkv(x)
+            q = qkv.reshape(2, 6, 6, 4).mean(2)
+            return torch.bmm(q * SCALE, x[..., :4].transpose(1, 2)) + qkv[..., 20:21].tanh()
 
     assert_refused(MeanOfHeads(heads_as_channels), TOKENS, NAME, {USED_ELSEWHERE: 1})
 
