@@ -30,6 +30,8 @@ class Rule:
 class Recipe:
     """Ordered rules and the observer that turns what calibration saw into a scale and a zero point.
 
+    ``migration`` is the strength, 0 to 1, of ``calibrate.migrate``; None leaves the norms as they are.
+
     ``may_lack`` repeats the patterns of those rules that name nothing in some members of the recipe's family. Raises
     ValueError for one that is no rule's: to go unseen, a misspelling must be made twice.
     """
@@ -37,6 +39,7 @@ class Recipe:
     rules: tuple[Rule, ...]
     observer: Observer
     may_lack: tuple[str, ...] = ()
+    migration: float | None = None
 
     def __post_init__(self) -> None:
         patterns = {rule.operators for rule in self.rules}

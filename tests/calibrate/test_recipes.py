@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from calibrate.ptq import capture
+from calibrate.prepared import capture
 from calibrate.quantizer import operators
 from calibrate.recipe import Recipe
 from calibrate.recipes import DEFAULTS, DYNAMICVIT, SEPVIT

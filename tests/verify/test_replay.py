@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.fx import GraphModule, symbolic_trace
 
+from calibrate.prepared import capture
 from calibrate.program import QuantizedProgram
-from calibrate.ptq import calibrate, capture
+from calibrate.ptq import calibrate
 from calibrate.recipe import Recipe, Rule
 from convert.fold import fold
 from edgevit.metrics import sqnr_db
