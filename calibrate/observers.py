@@ -12,6 +12,8 @@ from torchao.quantization.pt2e.observer import HistogramObserver, MinMaxObserver
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from calibrate.hessian import HessianObserver
+from calibrate.least_error import LeastErrorObserver
+from calibrate.percentile import PercentileObserver
 from calibrate.recipe import Observer
 
 MIN_SCALE = 2**-16  # a tensor that was always 0 still needs a scale that its reciprocal survives in float32
@@ -45,11 +47,19 @@ class HalfMinMax(HalfScale, MinMaxObserver):  # type: ignore[misc]
 
 
 class HalfHistogram(HalfScale, HistogramObserver):  # type: ignore[misc]
-    """The range of the least squared error."""
+    """The range of the least squared error, by torchao's search in a histogram that grows as images come."""
 
 
 class HalfHessian(HalfScale, HessianObserver):
     """The range of the least error in the logits."""
+
+
+class HalfLeastError(HalfScale, LeastErrorObserver):
+    """The range of the least squared error, of all in a histogram whose ends are known."""
+
+
+class HalfPercentile(HalfScale, PercentileObserver):
+    """The range without the outermost values."""
 
 
 class HalfPerChannelMinMax(HalfScale, PerChannelMinMaxObserver):  # type: ignore[misc]
@@ -59,6 +69,8 @@ class HalfPerChannelMinMax(HalfScale, PerChannelMinMaxObserver):  # type: ignore
 ACTIVATION_OBSERVERS: dict[Observer, Any] = {
     "minmax": HalfMinMax,
     "histogram": HalfHistogram,
+    "percentile": HalfPercentile,
+    "sqnr": HalfLeastError,
     "hessian": HalfHessian,
 }
 

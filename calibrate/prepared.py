@@ -4,6 +4,7 @@ These modules are observers first. Once they have seen the images the program is
 chose, and the program computes what conversion will make of it. Corrections, sensitivity and training work on this.
 """
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Iterable, Set
@@ -15,7 +16,9 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.observer import ObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+from calibrate.counted import CountedObserver
 from calibrate.fake_quantize import FakeQuantize
+from calibrate.hessian import HessianObserver, backwards
 from calibrate.program import QuantizedProgram, name_activations, name_weights, outputs_of, with_fixed_batch
 from calibrate.quantizer import OPERATOR_META, RecipeQuantizer, operators, result_of
 from calibrate.recipe import Recipe
@@ -77,10 +80,12 @@ class Grids:
 def capture(model: nn.Module, example: Tensor) -> GraphModule:
     """``model`` for any number of images: it may ask its input for theirs, to have as many class tokens.
 
-    Captured with two of them, because torch.export takes a dimension of one for a constant.
+    Captured with two of them, because torch.export takes a dimension of one for a constant. The parameters are copies,
+    which calibration may change.
     """
     images = torch.cat([example[:1], example[:1]])
-    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    batch = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(copy.deepcopy(model), (images,), dynamic_shapes=batch)
     return program.module(check_guards=False)
 
 
@@ -111,6 +116,20 @@ def observe(prepared: Prepared, batches: Iterable[Tensor]) -> None:
             raise InputError("the model's output on a calibration image is not finite: check its weights")
     if images == 0:
         raise InputError("there is no image to calibrate with: give at least one")
+
+
+def count(prepared: Prepared, batches: Iterable[Tensor]) -> None:
+    """Show the images once more to those observers that want it, and send gradients back where they do."""
+    observers = [module for module in prepared.module.modules() if isinstance(module, CountedObserver)]
+    if not all(end.isfinite() for observer in observers for end in observer.ends):
+        return  # conversion will name the tensor
+    for observer in observers:
+        observer.count_from_here()
+    for batch in batches if observers else ():
+        if isinstance(observers[0], HessianObserver):
+            backwards(prepared.module, batch)
+        else:
+            prepared.logits(batch)
 
 
 def freeze(prepared: Prepared) -> None:

@@ -9,11 +9,15 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
-from calibrate.hessian import weigh
+from calibrate.bias_correction import correct_biases
+from calibrate.counted import CountedObserver
+from calibrate.equalize import equalize
 from calibrate.migrate import migrate
-from calibrate.prepared import Prepared, capture, check_names, convert, freeze, observe, with_observers
+from calibrate.observers import ACTIVATION_OBSERVERS
+from calibrate.prepared import Prepared, capture, check_names, convert, count, freeze, observe, with_observers
 from calibrate.program import QuantizedProgram
 from calibrate.recipe import Recipe
+from calibrate.rounding import choose_rounding, weights_of
 
 
 def calibrate(model: nn.Module, recipe: Recipe, batches: Iterable[Tensor], example: Tensor) -> QuantizedProgram:
@@ -34,13 +38,22 @@ def prepare(model: nn.Module, recipe: Recipe, batches: Iterable[Tensor], example
     captured = capture(model, example)
     check_names(captured, recipe)
     migrate(captured, recipe, batches)
+    if recipe.equalisation is not None:
+        equalize(captured, recipe, recipe.equalisation, batches)
     prepared = with_observers(captured, recipe, example)
     observe(prepared, batches)
-    weigh(prepared.module, batches)
+    count(prepared, batches)
     freeze(prepared)
+    weights = weights_of(prepared)
+    if recipe.rounding:
+        choose_rounding(prepared, batches)
+    if recipe.bias_correction:
+        correct_biases(prepared, batches, weights)
     return prepared
 
 
 def passes(recipe: Recipe) -> int:
     """How often calibration goes through the images."""
-    return 1 + (recipe.migration is not None) + (recipe.observer == "hessian")
+    before = (recipe.migration is not None) + (recipe.equalisation is not None)
+    counted = issubclass(ACTIVATION_OBSERVERS[recipe.observer], CountedObserver)
+    return before + 1 + counted + recipe.rounding + recipe.bias_correction

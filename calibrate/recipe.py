@@ -8,13 +8,13 @@ quantised program"): weights int8, symmetric, one scale an output
 channel; activations 8-bit, affine, one scale a tensor.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Precision = Literal["int8", "float"]
-Observer = Literal["minmax", "histogram", "hessian"]
+Observer = Literal["minmax", "histogram", "percentile", "sqnr", "hessian"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Rule:
 class Recipe:
     """Ordered rules and the observer that turns what calibration saw into a scale and a zero point.
 
-    ``migration`` is the strength, 0 to 1, of ``calibrate.migrate``; None leaves the norms as they are.
+    ``migration`` and ``equalisation`` are the strengths, 0 to 1, of ``calibrate.migrate`` and ``calibrate.equalize``,
+    ``rounding`` and ``bias_correction`` say whether ``calibrate.rounding`` and ``calibrate.bias_correction`` take part.
+    None and False leave the parameters as they are.
 
     ``may_lack`` repeats the patterns of those rules that name nothing in some members of the recipe's family. Raises
     ValueError for one that is no rule's: to go unseen, a misspelling must be made twice.
@@ -40,6 +42,9 @@ class Recipe:
     observer: Observer
     may_lack: tuple[str, ...] = ()
     migration: float | None = None
+    equalisation: float | None = None
+    rounding: bool = False
+    bias_correction: bool = False
 
     def __post_init__(self) -> None:
         patterns = {rule.operators for rule in self.rules}
@@ -50,6 +55,11 @@ class Recipe:
         """What the first matching rule says; float for an operator that no rule names."""
         return next((r.precision for r in self.rules if fnmatchcase(operator, r.operators)), "float")
 
+    @property
+    def searches(self) -> bool:
+        """Whether ranges are the best of many candidates, of which two may be nearly as good."""
+        return self.observer in ("histogram", "sqnr", "hessian")
+
     def unused(self, operators: Iterable[str]) -> list[Rule]:
         """Rules that match none of ``operators``: a misspelt one would otherwise change nothing, silently."""
         names = list(operators)
@@ -58,3 +68,13 @@ class Recipe:
 
     def manifest(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_manifest(cls, stated: Mapping[str, Any]) -> "Recipe":
+        """Of what ``manifest`` gave, through JSON or not. Raises TypeError or ValueError for anything else."""
+        rules = tuple(Rule(**rule) for rule in stated["rules"])
+        if unknown := {rule.precision for rule in rules} - {*get_args(Precision)}:
+            raise ValueError(f"a rule has the precision {unknown.pop()!r}: int8 or float are known")
+        if stated["observer"] not in get_args(Observer):
+            raise ValueError(f"the recipe has the observer {stated['observer']!r}, which is not known")
+        return cls(**{**stated, "rules": rules, "may_lack": tuple(stated["may_lack"])})

@@ -9,7 +9,7 @@ from torch.fx import GraphModule
 from calibrate.program import QuantizedProgram
 from calibrate.ptq import calibrate
 from calibrate.recipe import Recipe, Rule
-from calibrate.recipes import DYNAMICVIT, EFFICIENTVIT
+from calibrate.recipes import EFFICIENTVIT
 from convert.fold import fold
 from edgevit.models.efficientvit import Config, ConvBN, EfficientViT
 
@@ -20,6 +20,9 @@ NARROW = Config((32, 64, 96), (1, 1, 1), (2, 2, 2), (5, 3))
 
 FLOAT_RESIDUAL = Recipe(
     (Rule("stem.*", "float", "three channels"), Rule("*.residual", "float", ""), Rule("*", "int8", "")), "minmax"
+)
+TOKENS = Recipe(
+    (Rule("score_predictor.*", "float", ""), Rule("*.residual", "float", ""), Rule("*", "int8", "")), "histogram"
 )
 INT8_RESIDUAL = Recipe((Rule("stem.*", "float", "three channels"), Rule("*", "int8", "")), "minmax")
 
@@ -148,4 +151,4 @@ def token_net() -> TokenNet:
 @cache
 def quantized_token_net() -> QuantizedProgram:
     batches = [images(8, seed, 16) for seed in range(4)]
-    return calibrate(token_net(), DYNAMICVIT, batches, images(1, 0, 16))
+    return calibrate(token_net(), TOKENS, batches, images(1, 0, 16))

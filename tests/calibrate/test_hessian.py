@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from calibrate.hessian import BINS, expected_errors, signs
+from calibrate.counted import BINS, expected_errors
+from calibrate.hessian import signs
 from calibrate.observers import HalfHessian
 from calibrate.ptq import calibrate
 from calibrate.recipe import Recipe, Rule
@@ -32,10 +33,10 @@ def observer() -> HalfHessian:
 def test_a_value_weighs_its_squared_gradient() -> None:
     seen, values = observer(), torch.tensor([-1.0, 0.0, 3.0])
     seen(values)
-    seen.weigh_from_here()
+    seen.count_from_here()
     (seen(values.requires_grad_()) * torch.tensor([2.0, 0.5, 3.0])).sum().backward()
-    assert seen.weights is not None
-    assert {int(i): float(seen.weights[i]) for i in seen.weights.nonzero()} == {
+    assert seen.counts is not None
+    assert {int(i): float(seen.counts[i]) for i in seen.counts.nonzero()} == {
         0: 4.0,
         round((BINS - 1) / 4): 0.25,
         BINS - 1: 9.0,
@@ -45,10 +46,10 @@ def test_a_value_weighs_its_squared_gradient() -> None:
 def test_a_reader_off_the_grid_adds_nothing() -> None:
     seen, values = observer(), torch.tensor([-1.0, 3.0], requires_grad=True)
     seen(values.detach())
-    seen.weigh_from_here()
+    seen.count_from_here()
     (seen(values) + 10 * values).sum().backward()
-    assert seen.weights is not None
-    assert float(seen.weights.sum()) == 2
+    assert seen.counts is not None
+    assert float(seen.counts.sum()) == 2
     assert values.grad.tolist() == [11, 11]
 
 
@@ -58,7 +59,7 @@ def test_the_range_is_the_one_of_least_weighted_error(random: np.random.Generato
     seen = observer()
     seen(values)
     extremes = seen.calculate_qparams()
-    seen.weigh_from_here()
+    seen.count_from_here()
     (seen(values.clone().requires_grad_()) * gradients).sum().backward()
 
     def error(scale: Tensor, zero_point: Tensor) -> float:

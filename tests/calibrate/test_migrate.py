@@ -10,9 +10,8 @@ from calibrate.migrate import migrate
 from calibrate.prepared import capture
 from calibrate.ptq import calibrate
 from calibrate.recipe import Recipe, Rule
-from calibrate.recipes import DYNAMICVIT
 from edgevit.metrics import sqnr_db
-from tests.calibrate.subjects import images, token_net
+from tests.calibrate.subjects import TOKENS, images, token_net
 
 EXAMPLE = images(1, 0, 16)
 EVERYTHING = Recipe((Rule("*", "int8", ""),), "minmax", migration=0.5)
@@ -59,7 +58,7 @@ def test_the_float_program_computes_what_it_did() -> None:
     model, x = token_net(), images(8, 9, 16)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     captured = capture(model, EXAMPLE)
-    assert migrate(captured, replace(DYNAMICVIT, migration=0.5), [images(8, 1, 16)]) == 5
+    assert migrate(captured, replace(TOKENS, migration=0.5), [images(8, 1, 16)]) == 5
     changed = {name for name, value in captured.named_parameters() if not torch.equal(value, before[name])}
     layers = {f"blocks.{block}.{layer}" for block in range(2) for layer in ("norm1", "norm2", "qkv", "fc1")}
     assert {name.rsplit(".", 1)[0] for name in changed} == layers | {"norm", "head"}

@@ -9,16 +9,26 @@ from torch import Tensor, nn
 from calibrate.prepared import Prepared, convert
 from calibrate.ptq import calibrate, prepare
 from calibrate.recipe import Recipe, Rule
-from calibrate.recipes import DYNAMICVIT, EFFICIENTVIT
+from calibrate.recipes import EFFICIENTVIT
 from edgevit.errors import InputError
-from tests.calibrate.subjects import FLOAT_RESIDUAL, INT8_RESIDUAL, SIDE, images, net, net_batches, token_net, vit
+from tests.calibrate.subjects import (
+    FLOAT_RESIDUAL,
+    INT8_RESIDUAL,
+    SIDE,
+    TOKENS,
+    images,
+    net,
+    net_batches,
+    token_net,
+    vit,
+)
 
 EXAMPLE = images(1, 0, 16)
 SUBJECTS = {
     "net, residual in float": (net, FLOAT_RESIDUAL, 16),
     "net, residual in int8": (net, INT8_RESIDUAL, 16),
     "efficientvit": (vit, EFFICIENTVIT, SIDE),
-    "tokens": (token_net, DYNAMICVIT, 16),
+    "tokens": (token_net, TOKENS, 16),
 }
 
 
