@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint bench
+.PHONY: help demo test test-slow lint bench ablation
 .DEFAULT_GOAL := help
 
 help: ## List what there is to make
@@ -27,6 +27,9 @@ lint: $(INSTALLED) ## Check style and types
 
 bench: $(INSTALLED) ## Measure the README's table here; DEIT=file PHOTOGRAPHS=folder for DynamicViT's rows
 	$(BIN)/python tools/measure.py $(DEIT) $(PHOTOGRAPHS)
+
+ablation: $(INSTALLED) ## Measure what each calibration method is worth, into results/; DEIT and PHOTOGRAPHS as above
+	$(BIN)/python tools/ablation.py results $(DEIT) $(PHOTOGRAPHS)
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "edgevit needs Python 3.11: make PYTHON=python3.11")'

@@ -15,18 +15,22 @@ from typing import Any
 from edgevit.errors import ClaimError, InputError
 
 MANIFEST, IMAGES = "manifest.json", "images.json"
+CALIBRATION = "calibration"  # the folder of that which was exported, where it was made before
 SCHEMA = 1
 FULL = 1 << 20  # a disk with fewer free bytes than this counts as full
 
 
-def check_destination(out: Path, force: bool) -> None:
-    """Raise InputError unless an export may be written to ``out``: before any work is done."""
+def check_destination(out: Path, force: bool, kind: str = "export", mark: str = MANIFEST) -> None:
+    """Raise InputError unless an export may be written to ``out``: before any work is done.
+
+    Or another ``kind`` of folder: ``mark`` is the file by which one is known, which ``force`` replaces.
+    """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise InputError(f"{out} is not a folder: choose another --out")
     if out.exists() and not force:
         raise InputError(f"{out} exists: choose another --out, or replace it with --force")
-    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise InputError(f"{out} is not an edgevit export, so --force does not replace it: choose another --out")
+    if out.exists() and any(out.iterdir()) and not (out / mark).is_file():
+        raise InputError(f"{out} is not an edgevit {kind}, so --force does not replace it: choose another --out")
     parent = nearest_existing(out.absolute().parent)
     try:
         tempfile.TemporaryFile(dir=parent).close()

@@ -7,10 +7,12 @@ from typing import Any
 from calibrate.recipe import Observer
 from convert.registry import TARGETS
 from convert.source import Precision
+from edgevit import calibration as saved
 from edgevit.verify import parity
 from edgevit.verify.parity import Limits
 
 NAMED_WEIGHTS = ("bundled", "official", "random")
+INHERITED = ("model", "weights", "predictors", "keep_ratio", "data", "image_size", "classes", "seed")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Options:
     calib_size: int | None = None
     parity_images: int | None = None
     observer: Observer | None = None
+    calibration: str | None = None  # a folder that edgevit calibrate wrote; None calibrates here
     seed: int = 0
     threads: int = 1
     runs: int = 480
@@ -72,7 +75,21 @@ class Options:
         data = self.data if self.data == "bundled" else str(Path(self.data).absolute())
         weights, predictors = absolute(self.weights), absolute(self.predictors)
         targets = chosen_targets(self.targets)
-        return replace(self, data=data, weights=weights, predictors=predictors, targets=targets)
+        calibration = None if self.calibration is None else str(Path(self.calibration).absolute())
+        return replace(
+            self, data=data, weights=weights, predictors=predictors, targets=targets, calibration=calibration
+        )
+
+
+def of_calibration(calibration: str, **given: Any) -> Options:
+    """Exports what a calibration was made of: ``given`` are the options that replace its own or add to them.
+
+    Raises InputError if the folder ``calibration`` is none.
+    """
+    stated = saved.describe(Path(calibration)).get("options")
+    if not isinstance(stated, dict):
+        raise saved.damaged(Path(calibration))
+    return Options(**{**{name: stated.get(name) for name in INHERITED}, **given, "calibration": calibration})
 
 
 def absolute(spec: str | None) -> str | None:

@@ -1,37 +1,29 @@
-"""The verbs of the command line as functions: ``export`` makes artifacts, ``verify`` derives their claims again."""
+"""The verbs of the command line as functions.
 
+``export`` makes artifacts, ``calibrate`` what they are made from, ``verify`` derives an export's claims again.
+"""
+
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calibrate.program import QuantizedProgram
 from convert.registry import TARGETS
 from convert.target import Target, target
-from edgevit import __version__, artifact, selection
-from edgevit.bench import local, protocol
-from edgevit.lowering import SELECTION, Lowered, Lowering, lower
+from edgevit import artifact, calibrating, calibration, processes
+from edgevit.bench import protocol
+from edgevit.calibrating import POST_TRAINING, Plan
+from edgevit.describe import describe_latency, describe_making, describe_target, image_lists
+from edgevit.lowering import Lowered, Lowering, lower
 from edgevit.measuring import Latency, float_bytes, measure_latency, measure_parity, write_twins
 from edgevit.options import Options
 from edgevit.rederive import rederive
-from edgevit.selection import Selection
-from edgevit.steps import (
-    Progress,
-    Subject,
-    artifact_metadata,
-    chosen_recipe,
-    count,
-    fold_model,
-    make_programs,
-    prepare,
-    silent,
-)
+from edgevit.steps import Progress, Subject, artifact_metadata, fold_model, make_programs, prepare, silent
 from edgevit.verify.claims import Check
-from edgevit.verify.parity import Link
+from edgevit.verify.parity import Link, broken
 
-PACKAGES = ("torch", "torchao", "onnx", "onnxruntime", "openvino", "executorch", "coremltools", "numpy", "pillow")
 Note = Callable[[str], None]
 
 
@@ -68,6 +60,44 @@ def export(
     return artifact.read_manifest(out)
 
 
+def calibrate(
+    options: Options,
+    out: Path,
+    plan: Plan = POST_TRAINING,
+    *,
+    force: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress = silent,
+    note: Note = ignore,
+) -> dict[str, Any] | None:
+    """Calibrate to ``out``, which ``Options.calibration`` takes, and return its description.
+
+    The description is that of an export without targets; its ``failures`` lists every claim that does not hold. A
+    training that is interrupted leaves its state beside ``out``, and the same call goes on from there. Of several
+    processes that train together the first returns the description, the others None. Raises InputError for wrong
+    input, with nothing else written.
+    """
+    options = replace(options, targets=(), quant="int8").anchored()
+    artifact.check_destination(out, force, "calibration", calibration.DESCRIPTION)
+    subject = prepare(options, progress, note)
+    state = training_state(out)
+    if processes.rank() > 0:
+        with tempfile.TemporaryDirectory() as folder:
+            calibrating.build(options, subject, plan, Path(folder), state, progress, note)
+        return None
+    with artifact.staged(out) as folder:
+        description = calibrating.build(options, subject, plan, folder, state, progress, note)
+        assert description is not None
+        artifact.write_json(folder / calibration.DESCRIPTION, description | {"command": list(command)})
+    state.unlink(missing_ok=True)
+    return dict(calibration.describe(out))
+
+
+def training_state(out: Path) -> Path:
+    """Where a training for ``out`` that was interrupted can be gone on from."""
+    return out.absolute().with_name(f"{out.name}.training")
+
+
 def build(
     options: Options, subject: Subject, modules: Mapping[str, Target], folder: Path, progress: Progress
 ) -> dict[str, Any]:
@@ -92,22 +122,16 @@ def build(
         latency = measure_latency(options, subject, lowered, lowering, progress)
         sizes = float_bytes(lowered, lowering)
     artifact.write_json(folder / artifact.IMAGES, image_lists(subject.images))
+    manifest = describe_making(options, subject, folder, reports, quantized, links)
+    if subject.calibration is not None:
+        copied = calibration.copy(subject.calibration, folder)
+        manifest["quant"]["file"] = {"path": copied.name, **artifact.describe_files(copied)}
     return {
         "schema": artifact.SCHEMA,
-        "edgevit": __version__,
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "options": asdict(options),
-        "seed": options.seed,
-        "model": describe_model(subject),
-        "preprocess": subject.weights.preprocess.manifest(),
-        "fold": [asdict(report) for report in reports],
-        "images": describe_images(subject.images, folder / artifact.IMAGES),
-        "quant": describe_quant(options, subject, quantized),
+        **manifest,
         "targets": {name: describe_target(name, entry, sizes.get(name)) for name, entry in lowered.items()},
-        "parity": describe_parity(subject, links),
         "latency": {name: describe_latency(options, item) for name, item in latency.items()},
         "failures": find_failures(options, lowered, links, latency),
-        "environment": local.describe_host(PACKAGES),
     }
 
 
@@ -119,7 +143,7 @@ def find_failures(
 ) -> list[str]:
     """A sentence for every claim that does not hold."""
     failures = [failure for name, entry in lowered.items() for failure in entry.failures(name)]
-    failures += [f"{link.name}: {reason}" for link in links if (reason := link.broken()) is not None]
+    failures += broken(links)
     if options.judges_latency:
         failures += [
             f"{name}: INT8 takes {ratio.median:.2f} of the float time (95 % interval {ratio.ci95[0]:.2f} to "
@@ -139,129 +163,6 @@ def pruning_costs(name: str, timing: Mapping[str, Any]) -> str | None:
         f"{name}: pruning makes it slower here, {timing['pruning_speedup']:.2f} times as fast as unpruned "
         f"(95 % interval {low:.2f} to {high:.2f}): --keep-ratio 1 exports the unpruned model"
     )
-
-
-def describe_model(subject: Subject) -> dict[str, Any]:
-    weights = subject.weights
-    params, macs = count(subject.model)
-    return {
-        "name": subject.name,
-        "image_size": subject.model.image_size,
-        "classes": subject.model.classes,
-        "class_names": list(weights.class_names) if weights.class_names else None,
-        "params": params,
-        "macs": macs,
-        **({"keep_ratio": subject.model.keep_ratio} if subject.pruned else {}),
-        "weights": {
-            "source": weights.source,
-            "sha256": weights.sha256,
-            "licence": weights.licence,
-            "predictors_sha256": weights.predictors_sha256,
-            "notes": list(weights.notes),
-        },
-    }
-
-
-def describe_images(images: Selection, listed: Path) -> dict[str, Any]:
-    """Where the images lie, which file lists those that were used, and what was passed over."""
-    return {
-        "data": images.scored.source,
-        "list": {"path": listed.name, "sha256": artifact.sha256_of(listed)},
-        "skipped": len(images.bad),
-        "bad": [{"name": name, "reason": reason} for name, reason in images.bad],
-        "duplicates": images.duplicates,
-    }
-
-
-def describe_quant(options: Options, subject: Subject, quantized: QuantizedProgram | None) -> dict[str, Any]:
-    if quantized is None:
-        return {"mode": options.quant}
-    recipe, images = chosen_recipe(options), subject.images.calibration
-    return {
-        "mode": options.quant,
-        "recipe": recipe.manifest(),
-        "method": "ptq",
-        "calibration": {
-            "images": len(images),
-            "sha256_of_list": selection.sha256_of_list(images),
-            "observer": recipe.observer,
-        },
-        "operators": quantized.asked,
-        "tensors": {name: entry.manifest() for name, entry in quantized.tensors.items()},
-    }
-
-
-def describe_target(name: str, lowered: Lowered, float_bytes: int | None) -> dict[str, Any]:
-    census = lowered.census
-    described = {
-        "path": lowered.folder.name,
-        **artifact.describe_files(lowered.folder),
-        "float_bytes": float_bytes,
-        "tool_version": local.installed_version(TARGETS[name].package),
-        "export_seconds": round(lowered.seconds, 2),
-        "peak_rss_mb": round(lowered.peak_rss_mb),
-        "census": {
-            **census.counts(),
-            "int8_asked": len(census.asked),
-            "int8_delivered": len(census.asked) - len(census.missing),
-        },
-    }
-    if lowered.grid is not None:
-        described["grid"] = lowered.grid.manifest()
-    if lowered.selection is not None:
-        path = f"{SELECTION}/{name}"
-        described["selection"] = {"path": path, **artifact.describe_files(lowered.selection)}
-    return described
-
-
-def describe_parity(subject: Subject, links: list[Link]) -> dict[str, Any]:
-    scored = subject.images.scored
-    return {
-        "images": len(scored),
-        "labels": scored.labelled,
-        "sha256_of_list": selection.sha256_of_list(scored),
-        "links": [link.manifest() for link in links],
-    }
-
-
-def describe_latency(options: Options, latency: Latency) -> dict[str, Any]:
-    """``speedup`` is float time over artifact time, with its interval, from paired blocks of one run.
-
-    ``pruning_speedup`` likewise, over the time of the same artifact without pruning.
-    """
-    comparison = latency.float
-    ours, twin = comparison.a, comparison.b
-    described = {
-        "device": "this host",
-        "threads": options.threads,
-        "batch": 1,
-        "runs": ours.runs,
-        "p50_ms": ours.p50_ms,
-        "p90_ms": ours.p90_ms,
-        "p99_ms": ours.p99_ms,
-        "float_p50_ms": twin.p50_ms,
-        "float_p90_ms": twin.p90_ms,
-        "float_p99_ms": twin.p99_ms,
-        **speedup("speedup", comparison),
-        "steady": comparison.steady,
-    }
-    if latency.unpruned is not None:
-        beside = latency.unpruned  # a run of its own, with its own median of the artifact
-        described |= {"pruned_p50_ms": beside.a.p50_ms, "unpruned_p50_ms": beside.b.p50_ms}
-        described |= speedup("pruning_speedup", beside)
-    return described
-
-
-def speedup(name: str, comparison: protocol.Comparison) -> dict[str, Any]:
-    ratio = comparison.ratio
-    return {name: 1 / ratio.median, f"{name}_ci95": [1 / ratio.ci95[1], 1 / ratio.ci95[0]]}
-
-
-def image_lists(images: Selection) -> dict[str, Any]:
-    return {
-        "calibration": selection.manifest_images(images.calibration),
-        "scored": selection.manifest_images(images.scored),
-    }
 
 
 def verify(

@@ -29,11 +29,12 @@ from edgevit.steps import (
     Progress,
     Subject,
     artifact_metadata,
-    chosen_recipe,
     count,
     fold_model,
     load_model,
+    made_before,
     make_programs,
+    subject_of,
 )
 from edgevit.verify import claims, grid
 from edgevit.verify.claims import Check
@@ -46,9 +47,13 @@ def rederive(
     folder: Path, manifest: Mapping[str, Any], data: str | None, weights: str | None, progress: Progress
 ) -> Iterator[Check]:
     """A check for every claim of ``manifest``; ``data`` and ``weights`` replace the places that it names."""
-    options = stated_options(manifest, data, weights)
+    options = stated_options(folder, manifest, data, weights)
     yield claims.failures(manifest)
-    yield claims.layout(folder, [*manifest["targets"], *([SELECTION] if "keep_ratio" in manifest["model"] else [])])
+    file = manifest["quant"].get("file")
+    parts = [SELECTION] * ("keep_ratio" in manifest["model"]) + [artifact.CALIBRATION] * (file is not None)
+    yield claims.layout(folder, [*manifest["targets"], *parts])
+    if file is not None:
+        yield claims.files("calibration", folder / artifact.CALIBRATION, file)
     lowered: dict[str, Lowered] = {}
     for name, claimed in manifest["targets"].items():
         yield claims.files(name, folder / name, claimed)
@@ -70,11 +75,13 @@ def rederive(
     elif images is None:
         yield Check(MEASURED, "cannot be derived again without the images: name them with --data")
     else:
-        yield from measured(options, Subject(options.model, model, loaded, images), manifest, lowered, progress)
+        yield from measured(options, model, loaded, images, manifest, lowered, progress)
 
 
-def stated_options(manifest: Mapping[str, Any], data: str | None, weights: str | None) -> Options:
+def stated_options(folder: Path, manifest: Mapping[str, Any], data: str | None, weights: str | None) -> Options:
     options = Options(**manifest["options"])
+    if options.calibration is not None:
+        options = replace(options, calibration=str(folder / artifact.CALIBRATION))
     options = replace(options, targets=tuple(options.targets), calib_size=None, parity_images=None)
     return replace(options, data=data or options.data, weights=weights or options.weights)
 
@@ -133,7 +140,7 @@ def listed_images(folder: Path, manifest: Mapping[str, Any], options: Options) -
     claimed, found = [(parity["images"], parity["sha256_of_list"])], [claims.size_and_digest(listed["scored"])]
     if "calibration" in quant:
         claimed.append((quant["calibration"]["images"], quant["calibration"]["sha256_of_list"]))
-        found.append(claims.size_and_digest(listed["calibration"]))
+        found.append(claims.size_and_digest(calibrating(folder, listed, options)))
     checks.append(claims.equal("number and digest of the images", claimed, found))
     checks.append(claims.equal("number of skipped images", stated["skipped"], len(stated["bad"])))
     checks.append(claims.skipped(stated["bad"], items))
@@ -142,6 +149,14 @@ def listed_images(folder: Path, manifest: Mapping[str, Any], options: Options) -
     parts = [subset(images, items, listed[part]) for part in PARTS]
     checks.append(claims.equal("labels", parity["labels"], parts[1].labelled))
     return Selection(parts[0], parts[1], bad=()), checks
+
+
+def calibrating(folder: Path, listed: Mapping[str, Any], options: Options) -> list[Mapping[str, str]]:
+    """The list of the images that calibrated, here or before."""
+    if options.calibration is not None:
+        listed = artifact.read_json(folder / artifact.CALIBRATION / artifact.IMAGES)
+    found: list[Mapping[str, str]] = listed["calibration"]
+    return found
 
 
 def subset(images: ImageSet, items: Mapping[str, Item], listed: list[Mapping[str, str]]) -> ImageSet:
@@ -168,26 +183,37 @@ def described(options: Options, model: nn.Module, weights: Weights, manifest: Ma
 
 
 def measured(
-    options: Options, subject: Subject, manifest: Mapping[str, Any], lowered: Mapping[str, Lowered], progress: Progress
+    options: Options,
+    model: nn.Module,
+    weights: Weights,
+    images: Selection,
+    manifest: Mapping[str, Any],
+    lowered: Mapping[str, Lowered],
+    progress: Progress,
 ) -> Iterator[Check]:
     """Fold, calibrate and measure as the export did."""
     try:
+        subject = subject_of(options, model, weights, images, made_before(options))
         folded, reports = fold_model(options, subject, progress)
         yield claims.folds(manifest["fold"], reports)
         programs, quantized = make_programs(options, subject, folded, progress)
         if quantized is not None:
-            yield from calibrated(options, manifest["quant"], quantized)
+            yield from calibrated(subject, manifest, quantized)
         yield from measurements(options, subject, manifest, folded, programs, quantized, lowered, progress)
     except EdgevitError as error:
         yield claims.underivable(MEASURED, error)
 
 
-def calibrated(options: Options, stated: Mapping[str, Any], quantized: QuantizedProgram) -> Iterator[Check]:
-    recipe = chosen_recipe(options)
-    asked = (recipe.manifest(), recipe.observer, "ptq")
+def calibrated(subject: Subject, manifest: Mapping[str, Any], quantized: QuantizedProgram) -> Iterator[Check]:
+    """A program that was calibrated before holds its scales to the bit; a search may end elsewhere on another CPU."""
+    stated, made = manifest["quant"], subject.calibration
+    method = made.description["quant"]["method"] if made else "ptq"
+    asked = (subject.recipe.manifest(), subject.recipe.observer, method)
     yield claims.equal("recipe", (stated["recipe"], stated["calibration"]["observer"], stated["method"]), asked)
     yield claims.equal("operators that the recipe quantises", stated["operators"], quantized.asked)
-    yield claims.calibration(grid.from_manifest(stated["tensors"]), quantized.tensors)
+    searched = made is None and subject.recipe.searches and not same_host(manifest)
+    margin = claims.SEARCHED_MARGIN if searched else claims.SCALE_MARGIN
+    yield claims.calibration(grid.from_manifest(stated["tensors"]), quantized.tensors, margin)
 
 
 def measurements(

@@ -31,12 +31,13 @@ def select(
     seed: int,
     skip_bad: bool,
     report: Callable[[str], None],
+    taken: frozenset[str] = frozenset(),
 ) -> Selection:
     """Draw ``calibration`` images (None: 300, or half of fewer than 600) and ``scored`` others (None: up to 1,000).
 
-    A set with splits calibrates on its ``calibration`` or ``train`` split and is scored on ``test``. Every image drawn
-    has been decoded. Raises InputError if there are too few images, and BadImageError for an unusable one unless
-    ``skip_bad``.
+    A set with splits calibrates on its ``calibration`` or ``train`` split and is scored on ``test``. No image is scored
+    whose SHA-256 is in ``taken``: it calibrated before. Every image drawn has been decoded. Raises InputError if there
+    are too few images, and BadImageError for an unusable one unless ``skip_bad``.
     """
     if scored is not None and scored < 1:
         raise InputError(f"cannot score {scored} images: choose 1 or more")
@@ -49,7 +50,8 @@ def select(
     calibrating = list(islice(usable, size))
     if part:  # otherwise `usable` goes on where calibration stopped
         usable = checked(shuffled(images.split("test"), random), skip_bad, report, bad)
-    scoring, duplicates = distinct(usable, {digest for _, digest in calibrating}, scored or SCORED)
+    others = ((item, digest) for item, digest in usable if digest not in taken)
+    scoring, duplicates = distinct(others, {digest for _, digest in calibrating}, scored or SCORED)
     if duplicates:
         report(f"not scored, because calibration images have the same content: {duplicates:,} images")
     if len(calibrating) < size or len(scoring) < (scored or 1):
@@ -59,6 +61,17 @@ def select(
             f"{len(images):,} in {printable(images.source)} can be used, so ask for fewer or give more"
         )
     return Selection(subset(images, (item for item, _ in calibrating)), subset(images, scoring), tuple(bad), duplicates)
+
+
+def others(images: ImageSet, scored: ImageSet, skip_bad: bool, report: Callable[[str], None]) -> ImageSet:
+    """What may be trained on, in order: the split that calibrates, or all, without the content of what is scored.
+
+    Raises BadImageError for an unusable image unless ``skip_bad``.
+    """
+    part = next((name for name in ("train", "calibration") if name in images.splits), None)
+    taken = {item.sha256() for item in scored.items}
+    usable = checked((images.split(part) if part else images).items, skip_bad, report, [])
+    return subset(images, (item for item, digest in usable if digest not in taken))
 
 
 def calibration_size(pool: ImageSet, asked: int | None, reserve: int, report: Callable[[str], None]) -> int:

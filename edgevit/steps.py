@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -15,11 +16,13 @@ from calibrate.program import QuantizedProgram
 from calibrate.ptq import calibrate, passes
 from calibrate.recipe import Recipe
 from calibrate.recipes import DEFAULTS
+from calibrate.saved import restore
 from convert.fold import RULES, RULES_BEFORE_INT8, FoldReport, fold
 from convert.source import Source
-from edgevit import __version__, selection
+from edgevit import __version__, calibration, selection
+from edgevit.calibration import Calibration
 from edgevit.errors import InputError
-from edgevit.images import open_images
+from edgevit.images import ImageSet, open_images
 from edgevit.lowering import Programs
 from edgevit.models import fitting, registry
 from edgevit.models import weights as model_weights
@@ -47,6 +50,8 @@ class Subject:
     model: nn.Module
     weights: Weights
     images: Selection
+    recipe: Recipe
+    calibration: Calibration | None = None  # None: the calibration images are to calibrate it
 
     @property
     def pruned(self) -> bool:
@@ -69,28 +74,51 @@ def prepare(options: Options, progress: Progress, note: Callable[[str], None]) -
     """Load the model and draw the images, checking both before anything is written."""
     registry.entry(options.model)
     check_form(options)
+    made = made_before(options)
     images = open_images(options.data)
     model, weights = load_model(options, progress)
     selection.check_labels(images, cast(int, model.classes))
     with progress("checking images", None):
         chosen = selection.select(
             images,
-            calibration=options.calib_size,
+            calibration=min(PROBE, len(made.images)) if made else options.calib_size,
             scored=options.parity_images,
             seed=options.seed,
             skip_bad=options.skip_bad_images,
             report=note,
+            taken=made.images if made else frozenset(),
         )
     for message in weights.notes:
         note(message)
     if not options.trained:
         note("parity is measured, but with random weights only limits that are named on the command line are judged")
-    subject = Subject(options.model, model, weights, chosen)
+    subject = subject_of(options, model, weights, chosen, made)
     if options.classifier and subject.class_names is None:
         raise InputError(
             "--classifier needs the names of the classes, which neither the weights nor the images give: "
             "name class folders with --data"
         )
+    return subject
+
+
+def made_before(options: Options) -> Calibration | None:
+    """The calibration that is to be exported, if one is named. Raises InputError if it is none, or cannot be meant."""
+    if options.calibration is None:
+        return None
+    if options.quant != "int8":
+        raise InputError("--calibration is for INT8: leave it away, or export with --quant int8")
+    if options.observer is not None or options.calib_size is not None:
+        raise InputError("--observer and --calib-size are decided by --calibration: leave them away, or calibrate anew")
+    return calibration.read(Path(options.calibration))
+
+
+def subject_of(
+    options: Options, model: nn.Module, weights: Weights, images: Selection, made: Calibration | None
+) -> Subject:
+    """Raises InputError if ``made`` is of another model."""
+    subject = Subject(options.model, model, weights, images, made.recipe if made else chosen_recipe(options), made)
+    if made is not None:
+        calibration.check_subject(made, describe_model(subject), weights.preprocess.manifest())
     return subject
 
 
@@ -130,7 +158,12 @@ def fold_model(options: Options, subject: Subject, progress: Progress) -> tuple[
     if subject.pruned:
         cast(Any, subject.model).returns_selection = True
     with progress("folding", None):
-        return fold(subject.model, torch.from_numpy(probe), RULES_BEFORE_INT8 if options.quant == "int8" else RULES)
+        folded, reports = fold(
+            subject.model, torch.from_numpy(probe), RULES_BEFORE_INT8 if options.quant == "int8" else RULES
+        )
+    if subject.calibration is not None:
+        calibration.check_folds(subject.calibration, [asdict(report) for report in reports])
+    return folded, reports
 
 
 def make_programs(
@@ -144,7 +177,7 @@ def make_programs(
     with progress("unpruned twin", None):
         twin = unpruned(subject)
         few = twin.images.calibration.take(range(min(PROBE, len(twin.images.calibration))))
-        twin = replace(twin, images=replace(twin.images, calibration=few))
+        twin = replace(twin, images=replace(twin.images, calibration=few), calibration=None)
         source, _ = make_source(options, twin, fold_model(options, twin, silent)[0], silent)
     return Programs(whole.logits_only(), floats.logits_only(), whole, source), quantized
 
@@ -155,21 +188,30 @@ def make_source(
     """The folded model in the precision that is asked, calibrated for int8."""
     if options.quant != "int8":
         return Source(torch.export.export(folded, (subject.example,)), options.quant), None
-    recipe = chosen_recipe(options)
-    with progress("calibrating", passes(recipe) * len(subject.images.calibration)) as advance:
-        quantized = calibrate(folded, recipe, Batches(subject, advance), subject.example)
+    if subject.calibration is not None:
+        with progress("restoring the calibration", None):
+            quantized = restore(folded, subject.recipe, subject.calibration.tensors, subject.example)
+        return Source(quantized, "int8"), quantized
+    with progress("calibrating", passes(subject.recipe) * len(subject.images.calibration)) as advance:
+        quantized = calibrate(folded, subject.recipe, Batches(subject, advance), subject.example)
     return Source(quantized, "int8"), quantized
 
 
 @dataclass(frozen=True)
 class Batches:
-    """The calibration images, read again each time: however many there are, few are in memory."""
+    """The calibration images, or the first of them, read again each time: however many, few are in memory."""
 
     subject: Subject
     advance: Advance
+    first: int | None = None
+
+    @property
+    def images(self) -> ImageSet:
+        images = self.subject.images.calibration
+        return images.take(range(min(self.first or len(images), len(images))))
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        for x in self.subject.images.calibration.batches(self.subject.weights.preprocess, BATCH):
+        for x in self.images.batches(self.subject.weights.preprocess, BATCH):
             yield torch.from_numpy(x)
             self.advance(len(x))
 
@@ -186,6 +228,27 @@ def chosen_recipe(options: Options) -> Recipe:
     """The model family's default, with the observer that was asked for."""
     recipe = DEFAULTS[registry.entry(options.model).family]
     return recipe if options.observer is None else replace(recipe, observer=options.observer)
+
+
+def describe_model(subject: Subject) -> dict[str, Any]:
+    weights = subject.weights
+    params, macs = count(subject.model)
+    return {
+        "name": subject.name,
+        "image_size": subject.model.image_size,
+        "classes": subject.model.classes,
+        "class_names": list(weights.class_names) if weights.class_names else None,
+        "params": params,
+        "macs": macs,
+        **({"keep_ratio": subject.model.keep_ratio} if subject.pruned else {}),
+        "weights": {
+            "source": weights.source,
+            "sha256": weights.sha256,
+            "licence": weights.licence,
+            "predictors_sha256": weights.predictors_sha256,
+            "notes": list(weights.notes),
+        },
+    }
 
 
 def artifact_metadata(options: Options, subject: Subject) -> dict[str, str]:

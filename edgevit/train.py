@@ -9,7 +9,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -444,29 +444,43 @@ def augmented_batches(
     images: ImageSet, recipe: Recipe, preprocess: Preprocess, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Shuffled batches of one epoch, ``[B, 3, S, S]`` and ``[B]``, each made while the one before is trained on."""
-    random = np.random.default_rng([recipe.seed, epoch])
-    order = random.permutation(len(images))
-    seeds = random.integers(2**63, size=len(images))
     labels = images.labels()
     assert labels is not None
+    batches = shuffled_batches(len(images), recipe.batch, [recipe.seed, epoch])
+    for (chosen, _), x in zip(batches, crops(images, batches, preprocess, recipe.crop_area), strict=True):
+        yield x, torch.from_numpy(labels[chosen])
 
-    def make(start: int) -> tuple[Tensor, Tensor]:
-        chosen = order[start : start + recipe.batch]
+
+Shuffled = list[tuple[NDArray[np.int64], NDArray[np.int64]]]  # of each batch, which images and a seed for each
+
+
+def shuffled_batches(count: int, batch: int, seed: Sequence[int]) -> Shuffled:
+    """``count`` images in a random order, ``batch`` at a time; the last may be fewer."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(count)
+    seeds = random.integers(2**63, size=count)
+    return [(order[start : start + batch], seeds[order[start : start + batch]]) for start in range(0, count, batch)]
+
+
+def crops(images: ImageSet, batches: Shuffled, preprocess: Preprocess, area: float) -> Iterator[Tensor]:
+    """``[B, 3, S, S]`` each, augmented, made while the one before is used."""
+
+    def make(chosen: NDArray[np.int64], seeds: NDArray[np.int64]) -> Tensor:
         pixels = [
-            augment(images.items[i].image(), preprocess, recipe.crop_area, np.random.default_rng(seeds[i]))
-            for i in chosen
+            augment(images.items[i].image(), preprocess, area, np.random.default_rng(seed))
+            for i, seed in zip(chosen, seeds, strict=True)
         ]
-        x = torch.from_numpy(np.stack(pixels)).contiguous(memory_format=torch.channels_last)
-        return x, torch.from_numpy(labels[chosen])
+        return torch.from_numpy(np.stack(pixels)).contiguous(memory_format=torch.channels_last)
 
-    starts = range(0, len(images), recipe.batch)
     with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(make, 0)
-        for start in starts:
-            batch = pending.result()
-            if start + recipe.batch < len(images):
-                pending = pool.submit(make, start + recipe.batch)
-            yield batch
+        pending = None
+        for batch in batches:
+            following = pool.submit(make, *batch)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()
 
 
 @torch.no_grad()

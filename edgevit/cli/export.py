@@ -1,22 +1,14 @@
 """``edgevit export``."""
 
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgevit.errors import ClaimError
+from edgevit.cli.subject import finite, given, subject_options
 
 IOS = (17, 18, 26)
-
-
-def finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """A limit that is NaN would never be broken."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number.")
-    return value
 
 
 def ios_version(context: click.Context, parameter: click.Parameter, value: int) -> int:
@@ -28,7 +20,6 @@ def ios_version(context: click.Context, parameter: click.Parameter, value: int) 
 
 
 @click.command("export")
-@click.option("--model", default="efficientvit_m0", show_default=True, help="One of `edgevit models`.")
 @click.option(
     "--target",
     "targets",
@@ -39,31 +30,7 @@ def ios_version(context: click.Context, parameter: click.Parameter, value: int) 
 @click.option(
     "--quant", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True, help="Precision."
 )
-@click.option("--weights", metavar="SPEC", help="bundled, official, random or a file.  [default: bundled]")
-@click.option("--predictors", metavar="SPEC", help="Token predictors for a plain backbone: bundled or a file.")
-@click.option(
-    "--keep-ratio", type=float, metavar="RATIO", help="Tokens kept at each site, 0.5 to 0.9, or 1.  [default: 0.7]"
-)
-@click.option("--data", default="bundled", show_default=True, metavar="DIR", help="Images to calibrate and score on.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: out/MODEL-QUANT]")
-@click.option("--image-size", type=int, help="Side in pixels.  [default: the weights' own]")
-@click.option("--classes", type=int, help="Number of classes.  [default: the weights' own]")
-@click.option("--calib-size", type=int, help="Calibration images.  [default: 300]")
-@click.option("--parity-images", type=int, help="Scored images.  [default: up to 1,000]")
-@click.option(
-    "--observer",
-    type=click.Choice(["minmax", "histogram", "hessian"]),
-    help="How ranges become scales.  [default: the recipe's]",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="Draws the images and random weights.",
-)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the runtimes when timed.")
-@click.option("--runs", type=click.IntRange(20), default=480, show_default=True, help="Timed calls of each artifact.")
+@subject_options
 @click.option(
     "--min-sqnr", type=float, callback=finite, metavar="DB", help="Least SQNR of a link.  [default: 15 for int8]"
 )
@@ -80,6 +47,12 @@ def ios_version(context: click.Context, parameter: click.Parameter, value: int) 
     metavar="POINTS",
     help="Largest top-1 loss of a link.  [default: 1.0 for int8]",
 )
+@click.option(
+    "--calibration", metavar="DIR", help="What `edgevit calibrate` wrote; it names the model, weights and images too."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: out/MODEL-QUANT]")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the runtimes when timed.")
+@click.option("--runs", type=click.IntRange(20), default=480, show_default=True, help="Timed calls of each artifact.")
 @click.option("--allow-slower", is_flag=True, help="Accept an INT8 artifact that is slower than its float twin.")
 @click.option(
     "--ios",
@@ -91,8 +64,6 @@ def ios_version(context: click.Context, parameter: click.Parameter, value: int) 
 )
 @click.option("--image-input", is_flag=True, help="Core ML: take an RGB image, and normalise it inside.")
 @click.option("--classifier", is_flag=True, help="Core ML: give a label and probabilities instead of logits.")
-@click.option("--skip-bad-images", is_flag=True, help="Leave unusable images out; they are named and counted.")
-@click.option("--force", is_flag=True, help="Replace an export that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of tables.")
 def command(out: Path | None, force: bool, as_json: bool, targets: tuple[str, ...], **chosen: Any) -> None:
     """Fold, calibrate, convert and verify a model.
@@ -102,10 +73,16 @@ def command(out: Path | None, force: bool, as_json: bool, targets: tuple[str, ..
     """
     from edgevit import pipeline
     from edgevit.cli import ui
-    from edgevit.options import Options
+    from edgevit.options import INHERITED, Options, of_calibration
     from edgevit.report import terminal
 
-    options = Options(targets=targets or ("openvino",), **chosen)
+    chosen["targets"] = targets or ("openvino",)
+    if chosen["calibration"] is None:
+        options = Options(**chosen)
+    else:
+        options = of_calibration(
+            **{name: value for name, value in chosen.items() if name not in INHERITED or given(name)}
+        )
     out = out or Path("out") / f"{options.model}-{options.quant}"
     line = ["edgevit", *sys.argv[1:]]
     manifest = pipeline.export(options, out, force=force, command=line, progress=ui.counting, note=ui.note)
@@ -114,6 +91,4 @@ def command(out: Path | None, force: bool, as_json: bool, targets: tuple[str, ..
     else:
         ui.out.print(terminal.export_report(manifest))
     ui.note(f"wrote {out}")
-    if manifest["failures"]:
-        more = f" (and {len(manifest['failures']) - 1} more)" if len(manifest["failures"]) > 1 else ""
-        raise ClaimError(manifest["failures"][0] + more)
+    ui.fail(manifest["failures"])

@@ -16,6 +16,7 @@ from edgevit.errors import EdgevitError
 
 COMMANDS = {
     "models": "List the models and their weights.",
+    "calibrate": "Quantise a model, for export later.",
     "export": "Make verified artifacts of a model.",
     "verify": "Check every claim of an export from its files.",
     "eval": "Score a model on labelled images.",

@@ -24,6 +24,20 @@ def export_report(manifest: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
+def calibration_report(description: Mapping[str, Any]) -> RenderableType:
+    """What the quantised program kept, its digest, and the claims that failed."""
+    quant = description["quant"]
+    asked = f"{len(quant['operators'])} operators in INT8, {len(quant['tensors'])} scales"
+    parts: list[RenderableType] = [headline(description), parity_table(description)]
+    if "keep_ratio" in description["model"]:
+        parts.append(token_table(description))
+    if "mixed" in quant:
+        parts.append(Text(f"\nleft in float: {', '.join(quant['mixed']['floats']) or 'nothing more'}"))
+    parts.append(Text(f"\n{asked}; program {description['tensors']['sha256'][:12]}"))
+    parts += [Text(f"failed: {failure}", style="red") for failure in description["failures"]]
+    return Group(*parts)
+
+
 def headline(manifest: Mapping[str, Any]) -> Text:
     model, quant = manifest["model"], manifest["quant"]
     pruned = f", keep ratio {model['keep_ratio']}" if "keep_ratio" in model else ""

@@ -9,7 +9,7 @@ choices are compared by themselves (``edgevit.verify.tokens``), and the numbers 
 tokens that the stage after it kept.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -168,6 +168,11 @@ class Link:
             **({} if self.choice is None else self.choice.manifest()),
             "limits": asdict(self.limits),
         }
+
+
+def broken(links: Iterable[Link]) -> list[str]:
+    """A sentence for every link that is not what it should be."""
+    return [f"{link.name}: {reason}" for link in links if (reason := link.broken()) is not None]
 
 
 def predict(

@@ -119,6 +119,15 @@ def test_calibration_allows_what_rounding_moves() -> None:
         assert "1 tensors get another grid" in str(claims.calibration(claimed, other).reason)
 
 
+def test_a_search_on_another_cpu_may_end_at_a_neighbour() -> None:
+    claimed = {"a": TensorGrid((0.1,), (3,))}
+    neighbour, far = {"a": TensorGrid((0.105,), (9,))}, {"a": TensorGrid((0.12,), (9,))}
+    assert not claims.calibration(claimed, neighbour).holds
+    assert claims.calibration(claimed, neighbour, claims.SEARCHED_MARGIN).holds
+    assert not claims.calibration(claimed, far, claims.SEARCHED_MARGIN).holds
+    assert not claims.calibration(claimed, {"a": TensorGrid((0.1,), (60,))}, claims.SEARCHED_MARGIN).holds
+
+
 def test_census() -> None:
     found = Census({"conv": 5}, {"softmax": 2}, asked=("a", "b"), missing=("b",))
     claimed: dict[str, Any] = {"int8": {"conv": 5}, "float": {"softmax": 2}, "int8_asked": 2, "int8_delivered": 1}
