@@ -30,8 +30,9 @@ from calibrate.program import outputs_of
 from edgevit.artifact import uninterrupted
 from edgevit.errors import InputError
 
-DIVERGED = 4.0  # times the loss that training began with, as the mean of so many steps:
-WINDOW = 8
+DIVERGED = 4.0  # times the loss that training began with,
+BEYOND_RECOVERY = 0.01  # if it is more than this, 20 dB, too: less than that a training makes good in its course.
+WINDOW = 8  # Both as the mean of so many steps.
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Training:
 
     epochs: int = 4
     batch: int = 16
-    lr: float = 5e-5  # of the weights at its peak, after the warm-up
-    scale_lr: float = 1e-3  # of the logarithm of each scale
+    lr: float = 5e-6  # of the weights at its peak, after the warm-up
+    scale_lr: float = 1e-4  # of the logarithm of each scale
     warmup: float = 0.05  # of all steps
-    ema: float = 0.99
+    ema: float = 0.95
     clip: float = 1.0  # the longest gradient
     bf16: bool = False  # products in bfloat16; grids, losses and the optimiser stay float32
     seed: int = 0
@@ -135,7 +136,7 @@ class State:
         loss = self.loss(x.to(self.device))
         loss.backward()  # type: ignore[no-untyped-call]
         self.share_gradients()
-        value = mean_over_processes(loss.detach())
+        value = sum_over_processes(loss.detach()).item()
         self.check(value)
         nn.utils.clip_grad_norm_(self.parameters.values(), self.training.clip)
         with uninterrupted():
@@ -146,11 +147,12 @@ class State:
         return Step(self.step, self.steps, value)
 
     def loss(self, x: Tensor) -> Tensor:
+        """This process's part of the whole batch's loss."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.bf16):
             with torch.no_grad():
                 wanted = outputs_of(self.teacher, x)[0].float()
             given = outputs_of(self.module, x)[0].float()
-        return (given - wanted).square().sum() / wanted.square().sum()
+        return (given - wanted).square().sum() / sum_over_processes(wanted.square().sum())
 
     def rate(self) -> float:
         """Linear warm-up, then half a cosine down to a hundredth."""
@@ -160,17 +162,15 @@ class State:
         return 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * (self.step - warmup) / max(1, self.steps - warmup)))
 
     def share_gradients(self) -> None:
-        """Every process steps with the mean over all."""
-        if not distributed.is_initialized():
-            return
+        """Every process steps with the gradient of the whole batch."""
         for parameter in self.parameters.values():
             if parameter.grad is not None:
-                distributed.all_reduce(parameter.grad)
-                parameter.grad /= distributed.get_world_size()
+                sum_over_processes(parameter.grad)
 
     def check(self, loss: float) -> None:
         last = [*self.losses[1 - WINDOW :], loss]
-        worse = len(last) == WINDOW and sum(last) / WINDOW > DIVERGED * self.losses[0]
+        bound = max(DIVERGED * self.losses[0], BEYOND_RECOVERY) if self.losses else math.inf
+        worse = len(last) == WINDOW and sum(last) / WINDOW > bound
         finite = math.isfinite(loss) and all(
             parameter.grad is None or bool(parameter.grad.isfinite().all()) for parameter in self.parameters.values()
         )
@@ -261,8 +261,8 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def mean_over_processes(value: Tensor) -> float:
+def sum_over_processes(value: Tensor) -> Tensor:
+    """In place, where there are several."""
     if distributed.is_initialized():
         distributed.all_reduce(value)
-        value = value / distributed.get_world_size()
-    return value.item()
+    return value
