@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from calibrate.recipes import DYNAMICVIT
 from convert import coreml
 from convert.fold import fold
 from convert.target import Census
@@ -35,14 +36,14 @@ Logits = NDArray[np.float32]
 def subject() -> Subject:
     model, described = weights.load("dynamicvit_deit_tiny", "random", image_size=SIDE, classes=10)
     images = open_images("bundled").split("test").take(range(COUNT))
-    return Subject("dynamicvit_deit_tiny", model, described, Selection(images, images, bad=()))
+    return Subject("dynamicvit_deit_tiny", model, described, Selection(images, images, bad=()), DYNAMICVIT)
 
 
 @pytest.fixture(scope="module")
 def plain() -> Subject:
     model, described = weights.load("dynamicvit_deit_tiny", "random", image_size=SIDE, classes=10, keep_ratio=1)
     images = open_images("bundled").split("test").take(range(COUNT))
-    return Subject("dynamicvit_deit_tiny", model, described, Selection(images, images, bad=()))
+    return Subject("dynamicvit_deit_tiny", model, described, Selection(images, images, bad=()), DYNAMICVIT)
 
 
 def folded(subject: Subject) -> Any:
@@ -132,5 +133,5 @@ class Identity(nn.Module):
 def test_a_subject_is_pruned_below_a_ratio_of_one(subject: Subject, plain: Subject) -> None:
     assert (subject.pruned, plain.pruned) == (True, False)
     weightless = Weights("random", None, "none", Preprocess.imagenet(SIDE), None, ())
-    assert Subject("x", Identity(), weightless, subject.images).pruned
-    assert not Subject("x", nn.Identity(), weightless, subject.images).pruned
+    assert Subject("x", Identity(), weightless, subject.images, DYNAMICVIT).pruned
+    assert not Subject("x", nn.Identity(), weightless, subject.images, DYNAMICVIT).pruned

@@ -65,7 +65,7 @@ def test_the_manifest_says_what_was_kept(manifest: dict[str, Any]) -> None:
 def test_scores_stay_in_float(manifest: dict[str, Any]) -> None:
     asked = manifest["quant"]["operators"]
     assert not [name for name in asked if "score_predictor" in name]
-    assert len([name for name in asked if name.endswith(("qkv", "proj", "fc1", "fc2"))]) == 4 * 12 + 1
+    assert len([name for name in asked if name.endswith(("qkv", "proj", "fc1", "fc2"))]) == 4 * 12
     for target in manifest["targets"].values():
         assert target["census"]["int8_delivered"] == target["census"]["int8_asked"] == len(asked)
         assert target["grid"]["matches"]
