@@ -4,6 +4,7 @@ A histogram whose ends are known from the start is the same in whatever order th
 memory. Each count may be weighted.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -59,9 +60,9 @@ class CountedObserver(MinMaxObserver):  # type: ignore[misc]
         found: tuple[Tensor, Tensor] = self._calculate_qparams(*self.chosen_range(self.counts))
         return found
 
+    @abstractmethod
     def chosen_range(self, counts: Tensor) -> tuple[Tensor, Tensor]:
         """From ``[BINS]`` counts, not all 0, to the ends of a range that holds 0."""
-        raise NotImplementedError
 
     def range_of_least_error(self, counts: Tensor) -> tuple[Tensor, Tensor]:
         """That which rounds the counted values with the least squared error."""

@@ -35,16 +35,19 @@ class Pair:
     second: Node
 
 
-def equalize(captured: GraphModule, recipe: Recipe, strength: float, batches: Iterable[Tensor]) -> int:
+def equalize(captured: GraphModule, recipe: Recipe, batches: Iterable[Tensor]) -> int:
     """Rewrite the parameters of ``captured``, whose BatchNorms are folded; returns how many pairs took part.
 
-    ``strength`` is α, from 0 to 1. Goes through ``batches`` (``[B, 3, S, S]`` each) once. A pair takes part where the
-    recipe has its second operator in int8, and nobody else reads the tensor between or the parameters.
+    α is the recipe's ``equalisation``, from 0 to 1; without one nothing is done. Goes through ``batches``
+    (``[B, 3, S, S]`` each) once. A pair takes part where the recipe has its second operator in int8, and nobody else
+    reads the tensor between or the parameters.
     """
+    if recipe.equalisation is None:
+        return 0
     pairs = {pair.between: pair for node in captured.graph.nodes if (pair := pair_into(captured, node, recipe))}
     channels = {between: CHANNELS[pair.second.target] for between, pair in pairs.items()}
     for between, largest in largest_channels(captured, channels, batches).items():
-        scale(captured, pairs[between], largest, strength)
+        scale(captured, pairs[between], largest, recipe.equalisation)
     return len(pairs)
 
 

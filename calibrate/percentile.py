@@ -1,7 +1,7 @@
 """Ranges that leave out the outermost of a tensor's values, a hundred-thousandth of them at either end.
 
-Source: Wu et al., "Integer Quantization for Deep Learning Inference", arXiv 2004.09602, section 5, whose percentile
-99.999 it is.
+Source: Wu et al., "Integer Quantization for Deep Learning Inference", arXiv 2004.09602, which
+compares percentiles of the absolute value, 99.999 among them; here each end has its own.
 """
 
 import torch

@@ -38,8 +38,7 @@ def prepare(model: nn.Module, recipe: Recipe, batches: Iterable[Tensor], example
     captured = capture(model, example)
     check_names(captured, recipe)
     migrate(captured, recipe, batches)
-    if recipe.equalisation is not None:
-        equalize(captured, recipe, recipe.equalisation, batches)
+    equalize(captured, recipe, batches)
     prepared = with_observers(captured, recipe, example)
     observe(prepared, batches)
     count(prepared, batches)

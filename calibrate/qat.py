@@ -63,7 +63,7 @@ class Step:
         return -10 * math.log10(max(self.loss, 1e-20))
 
 
-Batches = Callable[[int], Iterator[Tensor]]  # from this step on, each this process's share of a batch [b, 3, S, S]
+BatchesFrom = Callable[[int], Iterator[Tensor]]  # from this step on, each this process's share of a batch [b, 3, S, S]
 
 
 def train(
@@ -71,7 +71,7 @@ def train(
     teacher: nn.Module,
     training: Training,
     steps: int,
-    batches: Batches,
+    batches: BatchesFrom,
     checkpoint: Path,
     setting: Mapping[str, object],
     report: Callable[[Step], None],

@@ -50,6 +50,9 @@ class Recipe:
         patterns = {rule.operators for rule in self.rules}
         if unknown := [pattern for pattern in self.may_lack if pattern not in patterns]:
             raise ValueError(f"no rule of the recipe has the pattern {unknown[0]!r}: correct it")
+        for strength in (self.migration, self.equalisation):
+            if strength is not None and not 0 <= strength <= 1:
+                raise ValueError(f"a strength of {strength} is not between 0 and 1: correct the recipe")
 
     def precision(self, operator: str) -> Precision:
         """What the first matching rule says; float for an operator that no rule names."""
@@ -57,8 +60,8 @@ class Recipe:
 
     @property
     def searches(self) -> bool:
-        """Whether ranges are the best of many candidates, of which two may be nearly as good."""
-        return self.observer in ("histogram", "sqnr", "hessian")
+        """Whether a range is one of a list of candidates, of which two may be nearly as good."""
+        return self.observer in ("percentile", "sqnr", "hessian")
 
     def unused(self, operators: Iterable[str]) -> list[Rule]:
         """Rules that match none of ``operators``: a misspelt one would otherwise change nothing, silently."""

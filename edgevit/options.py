@@ -7,7 +7,7 @@ from typing import Any
 from calibrate.recipe import Observer
 from convert.registry import TARGETS
 from convert.source import Precision
-from edgevit import calibration as saved
+from edgevit.calibration import damaged, describe
 from edgevit.verify import parity
 from edgevit.verify.parity import Limits
 
@@ -86,9 +86,9 @@ def of_calibration(calibration: str, **given: Any) -> Options:
 
     Raises InputError if the folder ``calibration`` is none.
     """
-    stated = saved.describe(Path(calibration)).get("options")
+    stated = describe(Path(calibration)).get("options")
     if not isinstance(stated, dict):
-        raise saved.damaged(Path(calibration))
+        raise damaged(Path(calibration))
     return Options(**{**{name: stated.get(name) for name in INHERITED}, **given, "calibration": calibration})
 
 

@@ -140,7 +140,7 @@ def listed_images(folder: Path, manifest: Mapping[str, Any], options: Options) -
     claimed, found = [(parity["images"], parity["sha256_of_list"])], [claims.size_and_digest(listed["scored"])]
     if "calibration" in quant:
         claimed.append((quant["calibration"]["images"], quant["calibration"]["sha256_of_list"]))
-        found.append(claims.size_and_digest(calibrating(folder, listed, options)))
+        found.append(claims.size_and_digest(calibration_images(folder, listed, options)))
     checks.append(claims.equal("number and digest of the images", claimed, found))
     checks.append(claims.equal("number of skipped images", stated["skipped"], len(stated["bad"])))
     checks.append(claims.skipped(stated["bad"], items))
@@ -151,7 +151,7 @@ def listed_images(folder: Path, manifest: Mapping[str, Any], options: Options) -
     return Selection(parts[0], parts[1], bad=()), checks
 
 
-def calibrating(folder: Path, listed: Mapping[str, Any], options: Options) -> list[Mapping[str, str]]:
+def calibration_images(folder: Path, listed: Mapping[str, Any], options: Options) -> list[Mapping[str, str]]:
     """The list of the images that calibrated, here or before."""
     if options.calibration is not None:
         listed = artifact.read_json(folder / artifact.CALIBRATION / artifact.IMAGES)

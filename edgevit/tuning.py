@@ -55,11 +55,11 @@ def tune(
                 recent = Step(step.step, steps, sum(each.loss for each in seen[-every:]) / len(seen[-every:]))
                 note(f"step {step.step:,} of {steps:,}: loss {recent.loss:.5f}, {recent.sqnr_db:.1f} dB")
 
-        train(prepared, folded, training, steps, Batches(images, subject, training), state, setting, report)
+        train(prepared, folded, training, steps, Shares(images, subject, training), state, setting, report)
     return images, asdict(training) | {"images": len(images), "sha256_of_list": listed, "steps": steps}
 
 
-class Batches:
+class Shares:
     """This process's share of every batch, from any step on: what is drawn hangs on the seed and the epoch alone."""
 
     def __init__(self, images: ImageSet, subject: Subject, training: Training) -> None:

@@ -88,9 +88,9 @@ def command(
     try:
         description = pipeline.calibrate(options, out, plan, force=force, command=line, progress=progress, note=note)
     except KeyboardInterrupt:
-        if method != "qat":
+        if not (state := pipeline.training_state(out)).exists():
             raise
-        raise KeyboardInterrupt(f"interrupted: the same command goes on from {pipeline.training_state(out)}") from None
+        raise KeyboardInterrupt(f"interrupted: the same command goes on from {state}") from None
     if description is None:
         return
     costs = artifact.read_json(out / calibration.SENSITIVITY) if sensitivity else None

@@ -1,5 +1,7 @@
 """Large channels between two operators → the weights that read them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -74,7 +76,7 @@ def rows(factors: Tensor) -> Tensor:
 def test_the_scales_are_those_of_the_equation_after_one_pass(strength: float) -> None:
     model, batches = Chain().eval(), [images(8, seed, 16) for seed in (1, 2)]
     captured = capture(model, EXAMPLE)
-    assert equalize(captured, EVERYTHING, strength, iter(batches)) == 4
+    assert equalize(captured, replace(EVERYTHING, equalisation=strength), iter(batches)) == 4
     spread, filtered, grouped, hidden = (largest(value) for value in model.values(torch.cat(batches))[:-1])
     of_groups = torch.cat([largest(part) for part in model.grouped.weight.chunk(GROUPS)])
     depthwise = spread
@@ -103,7 +105,7 @@ def test_the_scales_are_those_of_the_equation_after_one_pass(strength: float) ->
 
 def test_channels_that_one_row_reads_get_one_range() -> None:
     captured, x = capture(Two(groups=6).eval(), EXAMPLE), images(8, 1, 16)
-    assert equalize(captured, EVERYTHING, 0.5, [x]) == 1
+    assert equalize(captured, replace(EVERYTHING, equalisation=0.5), [x]) == 1
     between = torch.relu(F.conv2d(x, captured.a.weight, captured.a.bias))
     assert torch.allclose(largest(between), torch.ones(6))
 
@@ -127,7 +129,7 @@ def test_the_float_program_computes_what_it_did() -> None:
     model, x = vit(), images(4, 9, SIDE)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     captured = capture(model, images(1, 0, SIDE))
-    assert equalize(captured, EFFICIENTVIT, 0.5, [images(4, 1, SIDE)]) == 18
+    assert equalize(captured, replace(EFFICIENTVIT, equalisation=0.5), [images(4, 1, SIDE)]) == 18
     changed = {name for name, value in captured.named_parameters() if not torch.equal(value, before[name])}
     assert {name.rsplit(".", 1)[0] for name in changed} == STEM | BLOCKS | MERGING
     with torch.no_grad():
@@ -147,7 +149,7 @@ def test_one_grid_then_serves_all_channels(groups: int) -> None:
 def quantised(model: nn.Module, strength: float | None, x: Tensor) -> Tensor:
     captured, batches = capture(model, EXAMPLE), [images(8, 1, 16)]
     if strength is not None:
-        equalize(captured, EVERYTHING, strength, batches)
+        equalize(captured, replace(EVERYTHING, equalisation=strength), batches)
     prepared = with_observers(captured, EVERYTHING, EXAMPLE)
     observe(prepared, batches)
     freeze(prepared)
@@ -158,7 +160,7 @@ def quantised(model: nn.Module, strength: float | None, x: Tensor) -> Tensor:
 def test_what_reads_must_be_in_int8_and_what_writes_need_not(name: str, pairs: int) -> None:
     captured = capture(Two().eval(), EXAMPLE)
     recipe = Recipe((Rule(name, "float", ""), Rule("*", "int8", "")), "minmax")
-    assert equalize(captured, recipe, 0.5, [EXAMPLE]) == pairs
+    assert equalize(captured, replace(recipe, equalisation=0.5), [EXAMPLE]) == pairs
     assert torch.equal(captured.a.weight, Two().a.weight) == (pairs == 0)
 
 
@@ -218,7 +220,7 @@ OTHERS = [ReadElsewhere, ReadBeforeTheReLU, FirstTwice, SecondTwice, OneBias, GE
 def test_a_pair_whose_scale_others_would_see_is_left_alone(kind: type[nn.Module]) -> None:
     model = kind().eval()
     captured = capture(model, EXAMPLE)
-    assert equalize(captured, EVERYTHING, 0.5, [EXAMPLE]) == 0
+    assert equalize(captured, replace(EVERYTHING, equalisation=0.5), [EXAMPLE]) == 0
     assert all(torch.equal(value, captured.get_parameter(name)) for name, value in model.named_parameters())
 
 
@@ -231,7 +233,7 @@ def test_a_channel_of_zeros_stays_finite_and_its_scale_in_bounds(groups: int) ->
         expected = model(x)
         most = largest(torch.relu(model.a(x))).max()
     captured = capture(model, EXAMPLE)
-    assert equalize(captured, EVERYTHING, 1.0, [x]) == 1
+    assert equalize(captured, replace(EVERYTHING, equalisation=1.0), [x]) == 1
     assert torch.allclose(captured.a.bias[5], -1 / (LEAST * most))
     with torch.no_grad():
         assert torch.allclose(captured(x), expected, rtol=1e-4, atol=1e-5)
@@ -245,6 +247,12 @@ def test_a_layer_of_zeros_stays_one(layer: str) -> None:
             value.zero_()
         expected = model(x)
     captured = capture(model, EXAMPLE)
-    assert equalize(captured, EVERYTHING, 0.5, [x]) == 1
+    assert equalize(captured, replace(EVERYTHING, equalisation=0.5), [x]) == 1
     with torch.no_grad():
         assert torch.allclose(captured(x), expected)
+
+
+def test_no_equalisation_unless_the_recipe_asks() -> None:
+    captured = capture(vit(), images(1, 0, SIDE))
+    assert equalize(captured, EFFICIENTVIT, [images(4, 1, SIDE)]) == 0
+    assert all(torch.equal(value, captured.get_parameter(name)) for name, value in vit().named_parameters())

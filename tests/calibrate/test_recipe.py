@@ -62,3 +62,10 @@ def test_every_observer_can_be_asked_for() -> None:
     (asked,) = (parameter for parameter in command.params if parameter.name == "observer")
     assert isinstance(asked.type, click.Choice)
     assert tuple(asked.type.choices) == get_args(Observer)
+
+
+@pytest.mark.parametrize("field", ["migration", "equalisation"])
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan")])
+def test_a_strength_is_between_0_and_1(field: str, strength: float) -> None:
+    with pytest.raises(ValueError, match="is not between 0 and 1"):
+        replace(Recipe((), "minmax"), **{field: strength})
