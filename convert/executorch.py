@@ -24,11 +24,14 @@ from torch.export import ExportedProgram
 
 from calibrate.program import TensorGrid, outputs_of, weighted_operators
 from convert import pte
+from convert.aten.gather_tokens import gather_tokens
+from convert.aten.norm_by_products import norm_by_products
+from convert.aten.rewrite import Rewrite, rewritten
 from convert.native_output import held_back
 from convert.provenance import shared_provenance
 from convert.quiet import quiet
 from convert.registry import TARGETS
-from convert.source import OPERATORS, Source
+from convert.source import OPERATORS, Precision, Source
 from convert.target import Census, Run, RunAll, logits_of, readable
 from edgevit.errors import ClaimError
 
@@ -46,7 +49,8 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
     The metadata goes in as methods without arguments that return a string, ``get_<key>``, which the mobile runtimes
     call as any other. ``get_operators`` lists the weighted operators in their order.
     """
-    program = half(source.program) if source.precision == "fp16" else source.program
+    program = rewritten(source.program, rewrites(source.precision))
+    program = half(program) if source.precision == "fp16" else program
     operators = json.dumps(list(weighted_operators(source.program).values()))
     methods = {f"get_{key}": value for key, value in {**metadata, OPERATORS: operators}.items()}
     with quiet(), shared_provenance():
@@ -54,6 +58,11 @@ def lower(source: Source, folder: Path, metadata: Mapping[str, str]) -> tuple[st
         lowered = edge.to_executorch()
     (folder / FILE).write_bytes(lowered.buffer)
     return ()
+
+
+def rewrites(precision: Precision) -> tuple[Rewrite, ...]:
+    """Half precision keeps its norms: it could not hold the square of a large activation."""
+    return (gather_tokens,) if precision == "fp16" else (gather_tokens, norm_by_products)
 
 
 def half(program: ExportedProgram) -> ExportedProgram:

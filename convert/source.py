@@ -11,6 +11,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch.export import ExportedProgram
 
 from calibrate.program import QuantizedProgram, logits_only
+from convert.qdq.convolve_slices import convolve_slices
+from convert.qdq.gather_tokens import gather_tokens
 from convert.qdq.name_operators import name_operators
 from convert.qdq.name_tensors import name_tensors
 from convert.qdq.relabel_uint8 import relabel_uint8
@@ -82,6 +84,8 @@ class Source:
             name_tensors(model, self.quantized.nodes)
             relabel_uint8(model)
         name_operators(model)
+        gather_tokens(model)
+        convolve_slices(model)
         drop_traces(model)
         return model
 

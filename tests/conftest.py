@@ -54,6 +54,12 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Nor do the weights that a module draws for its parameters, when it is imported."""
+    if isinstance(collector, pytest.Module):
+        torch.manual_seed(0)
+
+
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(1)  # not 0, whose stream the code under test draws too

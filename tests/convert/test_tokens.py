@@ -141,10 +141,23 @@ def test_executorch_counts_what_parts_the_program_which_integers_part_no_further
         entry.target.census(entry.folder, {})
         for entry in (lowered("executorch", precision, True) for precision in ("fp32", "int8"))
     )
-    assert int8.partitions == fp32.partitions == 9
+    assert int8.partitions == fp32.partitions == 4
     assert int8.portable == fp32.portable
-    assert int8.portable["aten::native_layer_norm.out"] == 6
-    assert (int8.portable["aten::topk.values"], int8.portable["aten::gather.out"]) == (1, 1)
+    kernels = {"topk.values": 1, "index_select.out": 1, "select_copy.int_out": 3, "expand_copy.out": 1}
+    assert int8.portable == {f"aten::{name}": count for name, count in kernels.items()}
+
+
+def test_executorch_keeps_its_norms_in_half_precision(lowered: Lower) -> None:
+    entry = lowered("executorch", "fp16", True)
+    assert entry.target.census(entry.folder, {}).portable["aten::native_layer_norm.out"] == 6
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_tokens_are_picked_whole(name: str, lowered: Lower) -> None:
+    entry = lowered(name, "int8", False)
+    floats = entry.target.census(entry.folder, quantized().asked).float
+    assert floats["gather"] >= 1
+    assert "gatherelements" not in floats
 
 
 def test_onnx_runtime_gets_its_linear_layers_as_gemm_with_integer_biases(lowered: Lower) -> None:
