@@ -35,6 +35,7 @@ from convert.target import Census, Run, RunAll, logits_of, readable
 
 FILE = TARGETS["onnx"].file
 BATCH = 1
+PROVIDERS = ["CPUExecutionProvider"]
 
 INTEGER_KINDS = {"QLinearConv": "conv", "QGemm": "linear", "QLinearMatMul": "matmul", "QLinearAdd": "add"}
 FLOAT_KINDS = {"Conv": "conv", "Gemm": "linear", "MatMul": "matmul", "FusedMatMul": "matmul"}
@@ -81,12 +82,26 @@ def half(model: ir.Model) -> ir.Model:
 
 
 def session(path: Path, threads: int, optimized: Path | None = None) -> ort.InferenceSession:
+    """Leaves the graph that it runs in ``optimized``."""
+    options = session_options(threads)
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    return ort.InferenceSession(str(path), options, providers=PROVIDERS)
+
+
+def profiled_session(path: Path, threads: int, events: Path) -> ort.InferenceSession:
+    """Runs the graph as it is; ``events`` is how the name of the file starts to which it writes its profile."""
+    options = session_options(threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_profiling, options.profile_file_prefix = True, str(events)
+    return ort.InferenceSession(str(path), options, providers=PROVIDERS)
+
+
+def session_options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    if optimized is not None:
-        options.optimized_model_filepath = str(optimized)
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return options
 
 
 def load(folder: Path, threads: int = 1) -> Run:

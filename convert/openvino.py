@@ -79,9 +79,13 @@ def core() -> Any:
     return ov.Core()
 
 
-def compiled(folder: Path, threads: int) -> Any:
-    """Compiled for the CPU; float operators stay float32, where the plugin would take bfloat16 on some hosts."""
+def compiled(folder: Path, threads: int, counting: bool = False) -> Any:
+    """Compiled for the CPU, with performance counters if it is ``counting``.
+
+    Float operators stay float32, where the plugin would take bfloat16 on some hosts.
+    """
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    settings["PERF_COUNT"] = counting
     with readable(folder / FILE):
         return core().compile_model(folder / FILE, "CPU", settings)
 

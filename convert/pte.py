@@ -18,7 +18,7 @@ import numpy as np
 from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader, _get_schema_bytes
 from executorch.exir._serialize._flatbuffer import _flatc_decompile
 from executorch.exir._serialize._program import deserialize_pte_binary
-from executorch.exir.schema import KernelCall
+from executorch.exir.schema import DelegateCall, KernelCall
 from flatbuffers import number_types
 from flatbuffers.encode import Get
 from flatbuffers.table import Table
@@ -47,18 +47,26 @@ class Node:
         return self.handle == NO_HANDLE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
-    """One partition: its nodes in execution order, and the int8 grids of its values by their number."""
+    """One partition: its nodes in execution order, and of its values, by their number, shape and int8 grid."""
 
     nodes: tuple[Node, ...]
     grids: Mapping[int, TensorGrid]
+    shapes: Mapping[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Program:
     graphs: tuple[Graph, ...]
-    portable: Counter[str]  # calls of each kernel outside the graphs: {"aten::mean.out": 1}
+    calls: tuple[
+        Graph | str | None, ...
+    ]  # by instruction: a graph, a kernel outside of them as "aten::mean.out", or else
+
+    @property
+    def portable(self) -> Counter[str]:
+        """Calls of each kernel outside the graphs."""
+        return Counter(call for call in self.calls if isinstance(call, str))
 
 
 def read(path: Path) -> Program:
@@ -67,12 +75,19 @@ def read(path: Path) -> Program:
     plan = next(plan for plan in file.program.execution_plan if plan.name == METHOD)
     constants = {} if file.named_data is None else named_constants(file.named_data)
     payloads = [file.program.backend_delegate_data[delegate.processed.index].data for delegate in plan.delegates]
-    calls = [instruction.instr_args for chain in plan.chains for instruction in chain.instructions]
-    operators = [plan.operators[call.op_index] for call in calls if isinstance(call, KernelCall)]
-    return Program(
-        tuple(read_graph(payload, constants) for payload in payloads),
-        Counter(f"{op.name}.{op.overload}" if op.overload else op.name for op in operators),
-    )
+    graphs = tuple(read_graph(payload, constants) for payload in payloads)
+    (chain,) = plan.chains
+
+    def called(call: Any) -> Graph | str | None:
+        if isinstance(call, DelegateCall):
+            graph: Graph = graphs[call.delegate_index]
+            return graph
+        if not isinstance(call, KernelCall):
+            return None
+        operator = plan.operators[call.op_index]
+        return f"{operator.name}.{operator.overload}" if operator.overload else str(operator.name)
+
+    return Program(graphs, tuple(called(instruction.instr_args) for instruction in chain.instructions))
 
 
 def named_constants(store: Any) -> dict[str, bytes]:
@@ -84,15 +99,15 @@ def read_graph(payload: bytes, constants: Mapping[str, bytes]) -> Graph:
     buffer = bytes(payload[header.flatbuffer_offset :][: header.flatbuffer_size])
     described = decompiled(buffer)
     keys = [entry["named_key"] for entry in described["constant_data"]]
-    grids = {}
+    grids, shapes = {}, {}
     for index, value in enumerate(described["xvalues"]):
-        if value["xvalue_union_type"] == "XNNQuantizedTensorValue":
-            tensor = value["xvalue_union"]["tensor_value"]
-            if tensor["datatype"] in QUANTISED:
-                params = value["xvalue_union"]["quant_params"]
-                grids[tensor["id_out"]] = read_grid(params, buffer, index, keys, constants)
+        fields = value["xvalue_union"]
+        tensor = fields.get("tensor_value", fields)
+        shapes[tensor["id_out"]] = tuple(tensor["dims"])
+        if value["xvalue_union_type"] == "XNNQuantizedTensorValue" and tensor["datatype"] in QUANTISED:
+            grids[tensor["id_out"]] = read_grid(fields["quant_params"], buffer, index, keys, constants)
     nodes = (read_node(node) for node in described["xnodes"])
-    return Graph(tuple(nodes), grids)
+    return Graph(tuple(nodes), grids, shapes)
 
 
 def decompiled(buffer: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ class Entry:
     file: str  # the name of its artifact, a file or a folder
     needs_macos: bool = False  # whether its runtime is part of that system, and only stood in for elsewhere
     slow: bool = False  # whether lowering takes so long that it is done beside the others
+    profiler: str | None = None  # the module with ``convert.profiling.profiler.Profiler``; None: not timed here
 
     @property
     def installed(self) -> bool:
@@ -24,9 +25,16 @@ class Entry:
 TARGETS = {
     entry.name: entry
     for entry in (
-        Entry("onnx", "convert.onnx", "onnxruntime", "model.onnx"),
-        Entry("openvino", "convert.openvino", "openvino", "model.xml"),
-        Entry("executorch", "convert.executorch", "executorch", "model.pte", slow=True),
+        Entry("onnx", "convert.onnx", "onnxruntime", "model.onnx", profiler="convert.profiling.onnx"),
+        Entry("openvino", "convert.openvino", "openvino", "model.xml", profiler="convert.profiling.openvino"),
+        Entry(
+            "executorch",
+            "convert.executorch",
+            "executorch",
+            "model.pte",
+            slow=True,
+            profiler="convert.profiling.executorch",
+        ),
         Entry("coreml", "convert.coreml", "coremltools", "model.mlpackage", needs_macos=True),
     )
 }

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from calibrate.program import TensorGrid
 from convert.inexpressible import inexpressible
-from convert.registry import TARGETS
+from convert.registry import TARGETS, Entry
 from convert.source import Source
 from edgevit.errors import ClaimError, EdgevitError, InputError, MissingError
 
@@ -73,10 +73,10 @@ class Target(Protocol):
         ...
 
 
-def target(name: str) -> Target:
-    """The target called ``name``.
+def installed(name: str) -> Entry:
+    """The entry of the target called ``name``, whose runtime is not imported.
 
-    Raises InputError for an unknown one, MissingError if its runtime is not installed or does not start.
+    Raises InputError for an unknown one, MissingError if its runtime is not installed.
     """
     if name not in TARGETS:
         raise InputError(f"there is no target {name!r}: choose from {', '.join(TARGETS)}, all")
@@ -85,6 +85,15 @@ def target(name: str) -> Target:
         raise MissingError(
             f"target {name} needs {entry.package}, which is not installed: pip install 'edgevit[{name}]'"
         )
+    return entry
+
+
+def target(name: str) -> Target:
+    """The target called ``name``.
+
+    Raises InputError for an unknown one, MissingError if its runtime is not installed or does not start.
+    """
+    entry = installed(name)
     try:
         return cast(Target, importlib.import_module(entry.module))
     except ImportError as error:

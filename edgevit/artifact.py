@@ -1,4 +1,4 @@
-"""What an export leaves on disk: a folder that appears whole or not at all, and the manifest that describes it."""
+"""What edgevit leaves on disk: folders and pages that appear whole or not at all, and the manifest of an export."""
 
 import hashlib
 import json
@@ -16,7 +16,10 @@ from edgevit.errors import ClaimError, InputError
 
 MANIFEST, IMAGES = "manifest.json", "images.json"
 CALIBRATION = "calibration"  # the folder of that which was exported, where it was made before
-SCHEMA = 1
+DESCRIPTION, SENSITIVITY = "calibration.json", "sensitivity.json"  # of a calibration
+BENCH = "bench.json"  # of an export that was timed again
+SCHEMA, CALIBRATION_SCHEMA, BENCH_SCHEMA = 1, 1, 1
+HEAD = 4096  # bytes of a page, in which its mark is
 FULL = 1 << 20  # a disk with fewer free bytes than this counts as full
 
 
@@ -31,11 +34,38 @@ def check_destination(out: Path, force: bool, kind: str = "export", mark: str = 
         raise InputError(f"{out} exists: choose another --out, or replace it with --force")
     if out.exists() and any(out.iterdir()) and not (out / mark).is_file():
         raise InputError(f"{out} is not an edgevit {kind}, so --force does not replace it: choose another --out")
-    parent = nearest_existing(out.absolute().parent)
+    check_writable(nearest_existing(out.absolute().parent))
+
+
+def check_page(out: Path, mark: str, force: bool) -> None:
+    """Raise InputError unless a page may be written to ``out``.
+
+    ``mark`` is the text by which a page of edgevit's own is known; such a page is replaced without being asked.
+    """
+    if out.exists() and not out.is_file():
+        raise InputError(f"{out} is not a file: choose another --out")
+    if out.exists() and not force and not begins_with(out, mark):
+        raise InputError(f"{out} was not written by edgevit: choose another --out, or replace it with --force")
+    check_writable(nearest_existing(out.absolute().parent))
+
+
+def begins_with(path: Path, mark: str) -> bool:
+    """Whether ``mark`` is among the first bytes of a file."""
+    with path.open("rb") as file:
+        return mark.encode() in file.read(HEAD)
+
+
+def write_page(out: Path, text: str) -> None:
+    """Write ``out`` whole, and the folders that it lies in; where that fails, what was there stays as it was."""
+    out = out.resolve()
+    created = [parent for parent in out.parents if not parent.exists()]
     try:
-        tempfile.TemporaryFile(dir=parent).close()
-    except OSError as error:
-        raise InputError(f"{parent} cannot be written to ({error.strerror}): choose another --out") from None
+        out.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(out, text)
+    except BaseException:
+        for parent in created:
+            remove_if_empty(parent)
+        raise
 
 
 def nearest_existing(path: Path) -> Path:
@@ -135,8 +165,36 @@ def describe_files(folder: Path) -> dict[str, Any]:
     }
 
 
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(as_json(value), encoding="utf-8")
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """As ``write_json``, but whole or not at all, where there may be such a file already."""
+    replace_text(path, as_json(value))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, where there may be one already."""
+    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+    with uninterrupted():
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, mend: str = "choose another --out") -> None:
+    """Raise InputError, which names the ``mend``, unless files can be made in ``folder``."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to ({error.strerror}): {mend}") from None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -145,7 +203,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no {MANIFEST}: name a folder that edgevit export wrote")
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise InputError(f"{folder / MANIFEST} is not of schema {SCHEMA}: verify it with the edgevit that wrote it")
+        raise InputError(f"{folder / MANIFEST} is not of schema {SCHEMA}: read it with the edgevit that wrote it")
     return manifest
 
 

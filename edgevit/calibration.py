@@ -16,9 +16,9 @@ from edgevit import artifact
 from edgevit.errors import ClaimError, InputError
 from edgevit.images import printable
 
-DESCRIPTION, TENSORS = "calibration.json", "calibration.safetensors"
-SENSITIVITY, CHART = "sensitivity.json", "sensitivity.svg"  # where they were asked for
-SCHEMA = 1
+DESCRIPTION, TENSORS = artifact.DESCRIPTION, "calibration.safetensors"
+SENSITIVITY, CHART = artifact.SENSITIVITY, "sensitivity.svg"  # where they were asked for
+SCHEMA = artifact.CALIBRATION_SCHEMA
 SEEN = ("calibration", "trained")  # parts of its list of images
 
 

@@ -126,7 +126,7 @@ def describe_latency(options: Options, latency: Latency) -> dict[str, Any]:
     described = {
         "device": "this host",
         "threads": options.threads,
-        "batch": 1,
+        "batch": options.batch,
         "runs": ours.runs,
         "p50_ms": ours.p50_ms,
         "p90_ms": ours.p90_ms,

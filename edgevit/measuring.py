@@ -45,7 +45,8 @@ def measure_parity(
     images, preprocess = subject.images.scored, subject.weights.preprocess
     chain = chain_of(subject, folded, quantized)
     artifacts = [
-        Stage(name, artifact_run(entry, options.threads), entry.module.BATCH) for name, entry in lowered.items()
+        Stage(name, artifact_run(entry, options.threads, options.batch), max(entry.module.BATCH, options.batch))
+        for name, entry in lowered.items()
     ]
     stages = [*chain, *artifacts, *mac_stages(lowered)]
     with progress("parity", len(images)) as advance:
@@ -124,9 +125,10 @@ def torch_replay(module: GraphModule) -> parity.Replay:
     return run
 
 
-def artifact_run(lowered: Lowered, threads: int) -> parity.Run:
+def artifact_run(lowered: Lowered, threads: int, batch: int = 1) -> parity.Run:
     """An artifact as a function; where tokens are pruned, with those that the same program says it kept.
 
+    One that takes a ``batch`` of several images gets fewer with the last of them repeated.
     Raises ClaimError if its runtime cannot load or run it.
     """
     runtime = lowered.module.load(lowered.folder, threads)
@@ -135,8 +137,10 @@ def artifact_run(lowered: Lowered, threads: int) -> parity.Run:
         selection = lowered.module.load_all(lowered.selection, threads)
 
     def run(x: NDArray[np.float32]) -> Outputs:
+        images = x if batch == 1 else np.concatenate([x, np.repeat(x[-1:], batch - len(x), axis=0)])
         with readable(lowered.folder):
-            return (runtime(x), *selection(x)[1:])
+            outputs = (runtime(images), *selection(images)[1:])
+        return tuple(output[: len(x)] for output in outputs)
 
     return run
 

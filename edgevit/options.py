@@ -35,6 +35,7 @@ class Options:
     seed: int = 0
     threads: int = 1
     runs: int = 480
+    batch: int = 1  # images that an artifact takes at once
     min_sqnr: float | None = None
     min_agreement: float | None = None
     max_drop: float | None = None

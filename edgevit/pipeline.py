@@ -1,6 +1,7 @@
 """The verbs of the command line as functions.
 
-``export`` makes artifacts, ``calibrate`` what they are made from, ``verify`` derives an export's claims again.
+``export`` makes artifacts, ``calibrate`` what they are made from, ``verify`` derives an export's claims again,
+``bench`` times exports, and ``profile`` says where the time of their artifacts goes.
 """
 
 import tempfile
@@ -12,14 +13,16 @@ from typing import Any
 
 from convert.registry import TARGETS
 from convert.target import Target, target
-from edgevit import artifact, calibrating, calibration, processes
-from edgevit.bench import protocol
+from edgevit import artifact, calibrating, calibration, processes, profiling
+from edgevit.bench import local, protocol, session
 from edgevit.calibrating import POST_TRAINING, Plan
-from edgevit.describe import describe_latency, describe_making, describe_target, image_lists
+from edgevit.describe import PACKAGES, describe_latency, describe_making, describe_target, image_lists
+from edgevit.errors import ClaimError, EdgevitError
 from edgevit.lowering import Lowered, Lowering, lower
 from edgevit.measuring import Latency, float_bytes, measure_latency, measure_parity, write_twins
 from edgevit.options import Options
 from edgevit.rederive import rederive
+from edgevit.report.profile import svg as profile_chart
 from edgevit.steps import Progress, Subject, artifact_metadata, fold_model, make_programs, prepare, silent
 from edgevit.verify.claims import Check
 from edgevit.verify.parity import Link, broken
@@ -135,6 +138,13 @@ def build(
     }
 
 
+def bench(
+    folders: Sequence[Path], plan: session.Plan, *, command: Sequence[str] = (), progress: Progress = silent
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Time exports on this host, against the first: see ``edgevit.bench.session.bench``."""
+    return session.bench(folders, plan, command, progress)
+
+
 def find_failures(
     options: Options,
     lowered: Mapping[str, Lowered],
@@ -190,3 +200,49 @@ def verify(
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         checks.append(Check("the manifest's form", f"damaged ({error!r}): export again"))
     return checks
+
+
+def profile(
+    folder: Path,
+    targets: Sequence[str] = (),
+    *,
+    threads: int = 1,
+    runs: int = 100,
+    out: Path | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Where the time of an export's artifacts goes on this host; ``failures`` lists what a profile lacks.
+
+    Of the named targets, or of all that can be timed here, one after the other. A target that fails is a failure, and
+    the others are profiled all the same; where none could be, its error is raised. With ``out`` a folder is written,
+    whole or not at all: ``profile.json``, which is what is returned, and ``profile.svg``. Raises InputError if
+    ``folder`` is no export, if ``out`` may not be written to, or for a target that the export has not, MissingError for
+    one that cannot be timed here.
+    """
+    requests = profiling.requests(folder, targets, threads, runs)
+    if out is not None:
+        artifact.check_destination(out, force, "profile", profiling.PROFILE)
+    profiles: dict[str, Any] = {}
+    errors: list[EdgevitError] = []
+    for request in requests:
+        with progress(f"profiling {request.name}", None):
+            try:
+                profiles[request.name] = profiling.profile(request)
+            except EdgevitError as error:
+                errors.append(error)
+    if not profiles:
+        raise errors[0] if len(errors) == 1 else ClaimError("; ".join(map(str, errors)))
+    manifest = artifact.read_manifest(folder)
+    described = {
+        "schema": profiling.SCHEMA,
+        "export": {"folder": str(folder), "model": manifest["model"]["name"], "quant": manifest["quant"]["mode"]},
+        "targets": profiles,
+        "environment": local.describe_host(PACKAGES),
+        "failures": [*map(str, errors), *(failure for entry in profiles.values() for failure in entry["failures"])],
+    }
+    if out is not None:
+        with artifact.staged(out) as staged:
+            artifact.write_json(staged / profiling.PROFILE, described)
+            (staged / profiling.CHART).write_text(profile_chart(described), encoding="utf-8")
+    return described

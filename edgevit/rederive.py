@@ -61,7 +61,7 @@ def rederive(
             yield claims.files(f"{name}, its selection", folder / SELECTION / name, claimed["selection"])
         yield from reopened(name, folder, claimed, manifest, lowered)
         if not TARGETS[name].needs_macos:
-            yield claims.consistent_latency(name, manifest["latency"][name], options.threads)
+            yield claims.consistent_latency(name, manifest["latency"][name], options.threads, options.batch)
     images, checks = listed_images(folder, manifest, options)
     yield from checks
     try:

@@ -52,6 +52,7 @@ class Subject:
     images: Selection
     recipe: Recipe
     calibration: Calibration | None = None  # None: the calibration images are to calibrate it
+    batch: int = 1  # images that an artifact takes at once
 
     @property
     def pruned(self) -> bool:
@@ -66,8 +67,10 @@ class Subject:
 
     @property
     def example(self) -> torch.Tensor:
-        """``[1, 3, S, S]``: the first calibration image."""
-        return torch.from_numpy(next(self.images.calibration.batches(self.weights.preprocess)))
+        """``[batch, 3, S, S]``: the first calibration images, from the beginning again where there are too few."""
+        images = self.images.calibration
+        chosen = images.take([index % len(images) for index in range(self.batch)])
+        return torch.from_numpy(next(chosen.batches(self.weights.preprocess, self.batch)))
 
 
 def prepare(options: Options, progress: Progress, note: Callable[[str], None]) -> Subject:
@@ -116,16 +119,19 @@ def subject_of(
     options: Options, model: nn.Module, weights: Weights, images: Selection, made: Calibration | None
 ) -> Subject:
     """Raises InputError if ``made`` is of another model."""
-    subject = Subject(options.model, model, weights, images, made.recipe if made else chosen_recipe(options), made)
+    recipe = made.recipe if made else chosen_recipe(options)
+    subject = Subject(options.model, model, weights, images, recipe, made, options.batch)
     if made is not None:
         calibration.check_subject(made, describe_model(subject), weights.preprocess.manifest())
     return subject
 
 
 def check_form(options: Options) -> None:
-    """Raise InputError if an option that only Core ML has was given without that target."""
+    """Raise InputError if an option that only Core ML has was given without that target, or one that it has not."""
     if options.form("coreml") != Options().form("coreml") and "coreml" not in options.targets:
         raise InputError("--ios, --image-input and --classifier are about Core ML: add --target coreml")
+    if options.batch > 1 and "coreml" in options.targets:
+        raise InputError("a Core ML artifact takes one image at a time: leave --batch out, or name other targets")
 
 
 def load_model(options: Options, progress: Progress) -> tuple[nn.Module, Weights]:
@@ -259,6 +265,7 @@ def artifact_metadata(options: Options, subject: Subject) -> dict[str, str]:
         "model": subject.name,
         "quant": options.quant,
         "image_size": str(subject.model.image_size),
+        "batch": str(subject.batch),
         "classes": str(subject.model.classes),
         "class_names": json.dumps(names) if names else "",
         "preprocess": json.dumps(subject.weights.preprocess.manifest()),

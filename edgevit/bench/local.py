@@ -58,3 +58,27 @@ def peak_rss_mb() -> float:
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return max(peaks) * unit / MB
+
+
+def pin(cores: Iterable[int] | None) -> None:
+    """Let this process run on these cores alone, or leave it where it may run. Linux."""
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+
+
+def start_peak_mb(status: Path = Path("/proc/self/status"), refs: Path = Path("/proc/self/clear_refs")) -> float | None:
+    """Let ``peak_mb`` start from what this process holds now, which is returned; None where that cannot be done.
+
+    Source: proc(5), ``/proc/pid/clear_refs``: 5 resets the peak.
+    """
+    try:
+        refs.write_text("5")
+        return peak_mb(status)
+    except OSError:
+        return None
+
+
+def peak_mb(status: Path = Path("/proc/self/status")) -> float:
+    """The largest resident set of this process alone since ``start_peak_mb``, in 10^6 bytes."""
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / MB

@@ -5,8 +5,9 @@ side see the same machine; and calls alternated one by one would leave both prog
 in random order, gives one ratio of medians; the ratio reported is their median, with a bootstrap interval over pairs.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,22 +73,54 @@ def compare(
     if runs < MIN_PAIRS:
         raise ValueError(f"{runs} runs are too few to compare two programs: ask for at least {MIN_PAIRS}")
     random = np.random.default_rng(seed)
-    (a_ms, b_ms), steady = warm_up((a, b), warmup_seconds, clock)
-    calls = min(runs, int(max_seconds * 1e3 / max(a_ms + b_ms, 1e-6)))
-    block = max(1, min(block, calls // MIN_PAIRS))
-    # As many pairs start with a as with b, so that a drift inside the pairs favours neither.
-    a_first = random.permutation(np.arange(max(MIN_PAIRS, -(-calls // block))) % 2 == 0)
-    deadline = clock() + int(max_seconds * 1e9)
-    a_blocks: list[NDArray[np.float64]] = []
-    b_blocks: list[NDArray[np.float64]] = []
-    for order in a_first:
-        if len(a_blocks) >= MIN_PAIRS and clock() > deadline:
+    times, steady = interleave(
+        (a, b), random, runs=runs, block=block, warmup_seconds=warmup_seconds, max_seconds=max_seconds, clock=clock
+    )
+    ratio = paired_ratio(block_medians(times[0]) / block_medians(times[1]), random)
+    return Comparison(summary(np.ravel(times[0])), summary(np.ravel(times[1])), ratio, steady)
+
+
+def interleave(
+    calls: Sequence[Call],
+    random: np.random.Generator,
+    *,
+    runs: int,
+    block: int = 12,
+    min_seconds: float = 0.0,
+    warmup_seconds: float = 10.0,
+    max_seconds: float = 60.0,
+    clock: Clock = time.perf_counter_ns,
+) -> tuple[list[NDArray[np.float64]], bool]:
+    """As ``compare``, for any number of programs: ``[rounds, block]`` ms of each, and whether all were steady.
+
+    A round is a block of each program, in random order. ``runs`` calls of each and ``min_seconds`` in all are made at
+    least, fewer where ``max_seconds`` is short, but always MIN_PAIRS rounds.
+    """
+    warm_ms, steady = warm_up(calls, warmup_seconds, clock)
+    round_ms = max(sum(warm_ms), 1e-6)  # of one call each
+    count = min(runs, int(max_seconds * 1e3 / round_ms))
+    block = max(1, min(block, count // MIN_PAIRS))
+    rounds = max(MIN_PAIRS, -(-count // block), math.ceil(min_seconds * 1e3 / (round_ms * block)))
+    started = clock()
+    times: list[list[NDArray[np.float64]]] = [[] for _ in calls]
+    for order in balanced_orders(len(calls), rounds, random):
+        if len(times[0]) >= MIN_PAIRS and clock() > started + int(max_seconds * 1e9):
             break
-        turns = ((a, a_blocks), (b, b_blocks))
-        for call, blocks in turns if order else reversed(turns):
-            blocks.append(time_calls(call, block, clock))
-    ratios = np.median(a_blocks, axis=1) / np.median(b_blocks, axis=1)
-    return Comparison(summary(np.ravel(a_blocks)), summary(np.ravel(b_blocks)), paired_ratio(ratios, random), steady)
+        for index in order:
+            times[index].append(time_calls(calls[index], block, clock))
+    return [np.stack(blocks) for blocks in times], steady
+
+
+def balanced_orders(programs: int, rounds: int, random: np.random.Generator) -> NDArray[np.intp]:
+    """``[rounds, programs]``: each order as often as its reverse, so that a drift inside a round favours none."""
+    half = np.stack([random.permutation(programs) for _ in range(-(-rounds // 2))])
+    return random.permutation(np.concatenate([half, half[:, ::-1]]))[:rounds]
+
+
+def block_medians(times_ms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``[rounds]`` of ``[rounds, block]``."""
+    medians: NDArray[np.float64] = np.median(times_ms, axis=1)
+    return medians
 
 
 def measure(
@@ -109,18 +142,20 @@ def slower_beyond_noise(ratio: Ratio) -> bool:
     return ratio.ci95[0] > 1
 
 
-def warm_up(calls: tuple[Call, ...], seconds: float, clock: Clock) -> tuple[list[float], bool]:
-    """Run windows of the calls in turn until all are steady, or ``seconds`` are over; at least two windows each.
+def warm_up(calls: Sequence[Call], seconds: float, clock: Clock) -> tuple[list[float], bool]:
+    """Run windows of the calls in turn until each was steady once, or ``seconds`` are over; at least two windows each.
 
-    Returns each call's median in its last window, in ms, and whether steadiness was reached.
+    Returns each call's median in its last window, in ms, and whether steadiness was reached. Not all at once: of many
+    calls one is disturbed in most windows.
     """
     deadline = clock() + int(seconds * 1e9)
     before = [window_ms(call, clock) for call in calls]
+    steady = [False] * len(calls)
     while True:
         after = [window_ms(call, clock) for call in calls]
-        steady = all(abs(y - x) <= STEADY * x for x, y in zip(before, after, strict=True))
-        if steady or clock() >= deadline:
-            return after, steady
+        steady = [was or abs(y - x) <= STEADY * x for was, x, y in zip(steady, before, after, strict=True)]
+        if all(steady) or clock() >= deadline:
+            return after, all(steady)
         before = after
 
 
@@ -154,3 +189,20 @@ def paired_ratio(ratios: NDArray[np.float64], random: np.random.Generator) -> Ra
     resampled = np.median(random.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
     low, high = (float(p) for p in np.percentile(resampled, (2.5, 97.5)))
     return Ratio(float(np.median(ratios)), (low, high))
+
+
+def nested_ratio(ratios: Sequence[NDArray[np.float64]], random: np.random.Generator) -> Ratio:
+    """As ``paired_ratio`` for the rounds of several processes, which are drawn first, and then their rounds.
+
+    A process lays out its memory once, and keeps what luck it has with it: its rounds agree better than they should.
+    """
+    resampled = [
+        np.median(np.concatenate([random.choice(drawn, len(drawn)) for drawn in draw(ratios, random)]))
+        for _ in range(RESAMPLES)
+    ]
+    low, high = (float(p) for p in np.percentile(resampled, (2.5, 97.5)))
+    return Ratio(float(np.median(np.concatenate(list(ratios)))), (low, high))
+
+
+def draw(ratios: Sequence[NDArray[np.float64]], random: np.random.Generator) -> list[NDArray[np.float64]]:
+    return [ratios[index] for index in random.integers(0, len(ratios), len(ratios))]

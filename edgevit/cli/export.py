@@ -53,6 +53,7 @@ def ios_version(context: click.Context, parameter: click.Parameter, value: int) 
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: out/MODEL-QUANT]")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the runtimes when timed.")
 @click.option("--runs", type=click.IntRange(20), default=480, show_default=True, help="Timed calls of each artifact.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Images an artifact takes at once.")
 @click.option("--allow-slower", is_flag=True, help="Accept an INT8 artifact that is slower than its float twin.")
 @click.option(
     "--ios",

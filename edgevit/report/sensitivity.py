@@ -1,7 +1,6 @@
 """What each quantised operator costs, as ``calibrate.sensitivity`` states it: a table, and a chart in an SVG file."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -9,13 +8,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edgevit.report.charts.svg import drawing, group, line, rectangle, shortened, text
+
 SHOWN = 20  # rows of the table; the chart has all
 
 WIDTH, ROW, TOP, BOTTOM = 900, 20, 96, 24  # pixels
 BARS = (250, 600)  # from where to where
 FIGURES = (740, 884)  # right ends of the two columns of numbers
 LETTERS = 32  # of a name: at 12 px a monospaced letter is 7.2 px wide
-SIDES = {"alone": "#3465a4", "spared": "#e08a1e"}
+SIDES = {"alone": "accent", "spared": "second"}  # their colours
 HEADINGS = {"alone": "only it quantised", "spared": "only it in float"}
 
 
@@ -66,18 +67,9 @@ def svg(manifest: Mapping[str, Any]) -> str:
         row(operator, share, TOP + ROW * index, low, high)
         for index, (operator, share) in enumerate(zip(operators, shares, strict=True))
     ]
-    return "\n".join(
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
-            f'viewBox="0 0 {WIDTH} {height}" font-family="monospace" font-size="12" fill="#222">',
-            f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
-            *heading(manifest),
-            *rows,
-            *axis(low, high, height - BOTTOM),
-            "</svg>",
-            "",
-        )
-    )
+    title = f"What each of {len(operators)} operators costs"
+    paper = rectangle(0, 0, WIDTH, height, "paper")
+    return drawing(WIDTH, height, title, [paper, *heading(manifest), *rows, *axis(low, high, height - BOTTOM)])
 
 
 def noise(fidelity: Mapping[str, float]) -> float:
@@ -96,8 +88,8 @@ def heading(manifest: Mapping[str, Any]) -> list[str]:
             f"all quantised: {sqnr} dB, {same} same; bars: the noise it adds, and takes away in float, in % of all",
         ),
     ]
-    for (side, colour), right in zip(SIDES.items(), FIGURES, strict=True):
-        lines.append(text(right, 72, HEADINGS[side], anchor="end", fill=colour))
+    for (side, role), right in zip(SIDES.items(), FIGURES, strict=True):
+        lines.append(text(right, 72, HEADINGS[side], anchor="end", role=role))
         lines.append(text(right, 88, "dB   same", anchor="end"))
     return lines
 
@@ -105,39 +97,26 @@ def heading(manifest: Mapping[str, Any]) -> list[str]:
 def axis(low: float, high: float, bottom: int) -> list[str]:
     """A line at zero, and what the ends of the bars stand for."""
     zero = position(0, low, high)
-    line = f'<line x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{bottom}" stroke="#555"/>'
     ends = [text(round(zero), bottom + 16, "0", anchor="end"), text(BARS[1], bottom + 16, f"{high:.0%}")]
-    return [line, *ends]
+    return [line(zero, TOP, zero, bottom), *ends]
 
 
 def row(operator: Mapping[str, Any], share: Mapping[str, float], top: int, low: float, high: float) -> str:
     """Its name, a bar for each side, one above the other, and the numbers."""
     middle = top + ROW / 2
-    parts = [f"<g><title>{escape(operator['name'])}, {escape(operator['kind'])}</title>"]
-    parts.append(text(16, middle + 4, shortened(operator["name"])))
-    for index, (side, colour) in enumerate(SIDES.items()):
-        parts.append(bar(share[side], middle - 7 + 7 * index, low, high, colour))
+    parts = [text(16, middle + 4, shortened(operator["name"], LETTERS))]
+    for index, (side, role) in enumerate(SIDES.items()):
+        parts.append(bar(share[side], middle - 7 + 7 * index, low, high, role))
         sqnr, same = cells(operator[side])
         parts.append(text(FIGURES[index], middle + 4, f"{sqnr} {same:>6}", anchor="end"))
-    return "".join((*parts, "</g>"))
+    return group(f"{operator['name']}, {operator['kind']}", parts)
 
 
-def bar(share: float, top: float, low: float, high: float, colour: str) -> str:
+def bar(share: float, top: float, low: float, high: float, role: str) -> str:
     start, end = sorted((position(0, low, high), position(share, low, high)))
-    return f'<rect x="{start:.1f}" y="{top:.1f}" width="{end - start:.1f}" height="6" fill="{colour}"/>'
+    return rectangle(start, top, end - start, 6, role)
 
 
 def position(share: float, low: float, high: float) -> float:
     left, right = BARS
     return left + (right - left) * (share - low) / (high - low)
-
-
-def text(x: float, y: float, words: str, anchor: str = "start", size: int = 12, fill: str = "#222") -> str:
-    place = f'x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-size="{size}" fill="{fill}"'
-    return f'<text {place} xml:space="preserve">{escape(words)}</text>'
-
-
-def shortened(name: str) -> str:
-    """Without its middle, if it is long: both ends tell operators apart."""
-    half = LETTERS // 2
-    return name if len(name) <= LETTERS else f"{name[: half - 1]}…{name[-half:]}"

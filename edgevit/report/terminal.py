@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edgevit.report.words import arithmetic, step
 from edgevit.verify.claims import Check
 
-ARITHMETIC = ("conv", "linear", "matmul", "add")
 LATENCY_ROWS = ("p50, ms", "p50 of the float twin, ms", "times as fast (95 %)")
 
 
@@ -48,6 +48,8 @@ def headline(manifest: Mapping[str, Any]) -> Text:
         f"{model['weights']['source']} weights: {model['params']:,} parameters, {model['macs'] / 1e6:.1f} M MACs; "
         f"{folds} folds, largest error {error:.1g}"
     )
+    if (batch := manifest["options"].get("batch", 1)) > 1:
+        text += f"; {batch} images at once"
     if "calibration" in quant:
         text += f"; calibrated on {quant['calibration']['images']} images ({quant['calibration']['observer']})"
     return Text(text)
@@ -66,7 +68,7 @@ def parity_table(manifest: Mapping[str, Any]) -> Table:
     for column in ("SQNR", "noise", "same", *(("top-1 %", "drop (95 %)") if parity["labels"] else ())):
         table.add_column(column, justify="right", no_wrap=True)
     for link in parity["links"]:
-        row = [step_cell(link), f"{link['sqnr_db']:.1f}", f"{link['self_noise_db']:.1f}"]
+        row = [step(link["from"], link["to"]), f"{link['sqnr_db']:.1f}", f"{link['self_noise_db']:.1f}"]
         row.append(f"{link['top1_agreement']:.1%}")
         if "top1_to" in link:
             low, high = link["top1_drop_ci95"]
@@ -77,10 +79,6 @@ def parity_table(manifest: Mapping[str, Any]) -> Table:
         table.add_row(*row)
     table.caption = "SQNR and self-noise in dB; same: equal top-1; drop in points"
     return table
-
-
-def step_cell(link: Mapping[str, Any]) -> str:
-    return f"{link['from']} → {link['to']}".replace("quantised program", "quantised")
 
 
 def token_table(manifest: Mapping[str, Any]) -> Table:
@@ -96,7 +94,7 @@ def token_table(manifest: Mapping[str, Any]) -> Table:
         own = tokens["each_its_own"]
         shares = [f"{share:.1%}" for share in link["kept_token_overlap"]]
         table.add_row(
-            step_cell(link),
+            step(link["from"], link["to"]),
             *shares,
             str(tokens["images_that_differ"]),
             f"{own['sqnr_db']:.1f}",
@@ -120,8 +118,8 @@ def target_table(manifest: Mapping[str, Any]) -> Table:
             ("size, MB", f"{entry['bytes'] / 1e6:.1f}"),
             ("size of the float twin, MB", f"{entry['float_bytes'] / 1e6:.1f}"),
             ("INT8 operators of those asked", f"{census['int8_delivered']} of {census['int8_asked']}"),
-            ("INT8 by kind", kinds_cell(census["int8"])),
-            ("float by kind", kinds_cell(census["float"])),
+            ("INT8 by kind", arithmetic(census["int8"])),
+            ("float by kind", arithmetic(census["float"])),
             ("tensors on the program's grid", grid_cell(entry)),
             ("partitions, portable kernels", delegation_cell(census)),
             *latency_cells(manifest["latency"].get(name)),
@@ -133,11 +131,6 @@ def target_table(manifest: Mapping[str, Any]) -> Table:
     for row, cells in rows.items():
         table.add_row(row, *cells)
     return table
-
-
-def kinds_cell(counts: Mapping[str, int]) -> str:
-    """Of what does arithmetic: the rest moves data, and every runtime cuts that up in its own way."""
-    return ", ".join(f"{counts[kind]} {kind}" for kind in ARITHMETIC if kind in counts) or "none"
 
 
 def delegation_cell(census: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevit.bench.local import cpu_model, describe_host, peak_rss_mb
+from edgevit.bench.local import cpu_model, describe_host, peak_mb, peak_rss_mb, pin, start_peak_mb
 
 
 def test_host_is_described_and_fits_json():
@@ -56,3 +56,32 @@ def test_peak_counts_a_child_that_has_ended():
     size_mb = int(peak_rss_mb()) + 60
     subprocess.run([sys.executable, "-c", f"x = b'x' * {size_mb * 1_000_000}"], check=True)
     assert peak_rss_mb() > size_mb
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+def test_own_peak_starts_again_and_counts_what_was_freed():
+    block = np.ones(20_000_000)
+    del block
+    before = start_peak_mb()
+    assert before is not None
+    assert peak_mb() < before + 20  # the block above is forgotten
+    block = np.ones(10_000_000)  # 80 MB
+    del block
+    assert 75 < peak_mb() - before < 100
+
+
+def test_own_peak_is_not_known_where_the_system_does_not_tell(tmp_path):
+    assert start_peak_mb(tmp_path / "absent", tmp_path / "refs") is None
+    assert start_peak_mb(refs=tmp_path / "no" / "refs") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pins as Linux does")
+def test_a_process_is_pinned_to_the_cores_that_are_named_or_left_alone():
+    there = os.sched_getaffinity(0)
+    try:
+        pin(None)
+        assert os.sched_getaffinity(0) == there
+        pin([min(there)])
+        assert os.sched_getaffinity(0) == {min(there)}
+    finally:
+        os.sched_setaffinity(0, there)

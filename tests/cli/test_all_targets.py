@@ -129,6 +129,7 @@ def test_core_ml_with_an_image_in_is_exported_and_verified(
         (("--ios", 16), "iOS 16 runs no W8A8 program: take 17, 18, 26"),
         (("--ios", 19), "iOS 19 has no program format of its own: take 17, 18, 26"),
         (("--image-input",), "--ios, --image-input and --classifier are about Core ML: add --target coreml"),
+        (("--batch", 2, "--target", "coreml"), "a Core ML artifact takes one image at a time: leave --batch out"),
     ],
 )
 def test_options_of_core_ml_that_cannot_be_met(

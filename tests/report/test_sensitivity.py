@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from edgevit.report.charts.svg import shortened
 from edgevit.report.sensitivity import (
     BARS,
     HEADINGS,
@@ -15,7 +16,6 @@ from edgevit.report.sensitivity import (
     SIDES,
     WIDTH,
     sensitivity_report,
-    shortened,
     svg,
 )
 from tests.report.test_terminal import shown
@@ -54,9 +54,10 @@ def boxes(chart: ElementTree.Element) -> Iterator[tuple[str, float, float, float
 def bars(chart: ElementTree.Element) -> list[dict[str, float]]:
     fields = ("x", "y", "width", "height")
     return [
-        {field: float(bar.attrib[field]) for field in fields} | {"side": list(SIDES.values()).index(bar.attrib["fill"])}
+        {field: float(bar.attrib[field]) for field in fields}
+        | {"side": list(SIDES.values()).index(bar.attrib["class"])}
         for bar in chart.iter(f"{SVG}rect")
-        if bar.attrib["fill"] in SIDES.values()
+        if bar.attrib["class"] in SIDES.values()
     ]
 
 
@@ -129,8 +130,8 @@ def test_the_chart_is_whole_by_itself_and_its_words_are_escaped(manifest: dict[s
 
 
 def test_a_long_name_keeps_both_ends() -> None:
-    assert shortened("a" * LETTERS) == "a" * LETTERS
-    short = shortened(LONG)
+    assert shortened("a" * LETTERS, LETTERS) == "a" * LETTERS
+    short = shortened(LONG, LETTERS)
     assert len(short) == LETTERS
     assert short.startswith("blocks.11.a_mod")
     assert short.endswith("'.residual")

@@ -48,6 +48,7 @@ def manifest() -> dict[str, Any]:
     }
     latency = {"p50_ms": 12.345, "float_p50_ms": 23.456, "speedup": 1.9, "speedup_ci95": [1.85, 1.95]}
     return {
+        "options": {"batch": 1},
         "model": {
             "name": "efficientvit_m0",
             "image_size": 224,

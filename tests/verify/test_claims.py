@@ -68,6 +68,8 @@ def test_nothing_else_lies_in_the_export(tmp_path: Path) -> None:
     for name in (artifact.MANIFEST, artifact.IMAGES, "onnx"):
         (tmp_path / name).touch()
     assert claims.layout(tmp_path, ["onnx"]).holds
+    (tmp_path / "bench.json").write_text("{}")
+    assert claims.layout(tmp_path, ["onnx"]).holds
     assert claims.layout(tmp_path, ["onnx", "openvino"]).reason == "openvino is missing or was added"
     (tmp_path / "notes.txt").touch()
     assert claims.layout(tmp_path, ["onnx"]).reason == "notes.txt is missing or was added"
@@ -231,10 +233,11 @@ def latency_claim() -> dict[str, Any]:
         ({"p50_ms": 1.2, "p90_ms": 1.21}, "p50 says 2.50 times as fast, speedup 1.50"),
         ({"p50_ms": 1.2, "p90_ms": 2.0}, "p50 says 2.50 times as fast, speedup 1.50"),
         ({"threads": 2}, "device, threads or batch are not those that were asked for"),
+        ({"batch": 2}, "device, threads or batch are not those that were asked for"),
     ],
 )
 def test_latency_agrees_with_itself(change: dict[str, Any], reason: str | None) -> None:
-    assert claims.consistent_latency("onnx", latency_claim() | change, threads=1).reason == reason
+    assert claims.consistent_latency("onnx", latency_claim() | change, threads=1, batch=1).reason == reason
 
 
 def test_the_float_twin_has_its_size_again() -> None:
@@ -251,12 +254,12 @@ def test_pruning_agrees_with_itself() -> None:
         "pruning_speedup": 1.2,
         "pruning_speedup_ci95": [1.1, 1.3],
     }
-    assert claims.consistent_latency("onnx", claimed, threads=1).holds
+    assert claims.consistent_latency("onnx", claimed, threads=1, batch=1).holds
     changed = claimed | {"pruning_speedup": 1.4}
-    assert claims.consistent_latency("onnx", changed, threads=1).reason == "1.1 / 1.4 / 1.3 do not rise"
+    assert claims.consistent_latency("onnx", changed, threads=1, batch=1).reason == "1.1 / 1.4 / 1.3 do not rise"
     changed = claimed | {"unpruned_p50_ms": 9.0}
     reason = "p50 says 4.50 times as fast, pruning_speedup 1.20"
-    assert claims.consistent_latency("onnx", changed, threads=1).reason == reason
+    assert claims.consistent_latency("onnx", changed, threads=1, batch=1).reason == reason
 
 
 @pytest.mark.parametrize(
