@@ -2,8 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_INSTALLED := $(PEERS)/.installed
 
-.PHONY: help demo test test-slow lint bench ablation
+.PHONY: help demo test test-slow lint measure bench ablation
 .DEFAULT_GOAL := help
 
 help: ## List what there is to make
@@ -25,15 +27,24 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## Measure the README's table here; DEIT=file PHOTOGRAPHS=folder for DynamicViT's rows
-	$(BIN)/python tools/measure.py $(DEIT) $(PHOTOGRAPHS)
+measure: $(INSTALLED) ## Measure the README's table here; DEIT=file PHOTOGRAPHS=folder for DynamicViT's rows
+	$(BIN)/python -m tools.measure $(DEIT) $(PHOTOGRAPHS)
+
+bench: $(PEERS_INSTALLED) ## Time edgevit beside what others make of the same weights, into bench/results/; an hour; DEIT and PHOTOGRAPHS as above
+	$(PEERS)/bin/python -m tools.against_peers bench/results $(DEIT) $(PHOTOGRAPHS)
 
 ablation: $(INSTALLED) ## Measure what each calibration method is worth, into results/; DEIT and PHOTOGRAPHS as above
 	$(BIN)/python tools/ablation.py results $(DEIT) $(PHOTOGRAPHS)
 
-$(INSTALLED): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "edgevit needs Python 3.11: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+define install
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "edgevit needs Python 3.11: make PYTHON=python3.11")'
+$(PYTHON) -m venv $(@D)
+$(@D)/bin/pip install --quiet --upgrade pip
+$(@D)/bin/pip install --quiet --editable '.[$(EXTRAS)]'
+touch $@
+endef
+
+$(INSTALLED): EXTRAS := dev
+$(PEERS_INSTALLED): EXTRAS := peers
+$(INSTALLED) $(PEERS_INSTALLED): pyproject.toml
+	$(install)

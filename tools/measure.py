@@ -1,6 +1,6 @@
 """Measure the README's table on this machine: the smallest model of each family, each export in a process of its own.
 
-    python tools/measure.py [DEIT PHOTOGRAPHS]
+    python -m tools.measure [DEIT PHOTOGRAPHS]
 
 DEIT is a checkpoint of DeiT-Tiny, PHOTOGRAPHS a folder of its classes that ``tools/halve.py`` has divided. DynamicViT
 is measured on them; they are no part of the repository, and without them its rows are left out.
@@ -10,14 +10,11 @@ that of its processes together, looked at ten times a second.
 """
 
 import json
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from typing import Any
 
-import psutil
+from tools.command import Took, edgevit
 
 EXPORT = ("export", "--target", "all", "--quant", "int8", "--force", "--json")
 BUNDLED = ("efficientvit_m0", "sepvit_lite")
@@ -48,38 +45,19 @@ def main() -> None:
             f"{PRUNED} is left out: give a DeiT-Tiny checkpoint and divided photographs to measure it", file=sys.stderr
         )
     found = [export(*asked, "--out", f"out/bench/{asked[1]}") for asked in exports]
-    print("\n".join("| " + " | ".join(row) + " |" for row in rows([manifest for manifest, *_ in found])), end="\n\n")
-    for manifest, seconds, peak in found:
-        print(f"{name_of(manifest)}: {seconds:.0f} s, {peak / 1e6:.0f} MB at its peak. {lowering(manifest)}.")
+    print("\n".join("| " + " | ".join(row) + " |" for row in rows([manifest for manifest, _ in found])), end="\n\n")
+    for manifest, took in found:
+        print(f"{name_of(manifest)}: {took.seconds:.0f} s, {took.peak_mb:.0f} MB at its peak. {lowering(manifest)}.")
         for failure in manifest["failures"]:
             print(f"{name_of(manifest)} fails: {failure}")
     host = found[0][0]["environment"]
     print(f"{host['cpu']}, {host['cores']} cores.")
-    sys.exit(any(manifest["failures"] for manifest, *_ in found))
+    sys.exit(any(manifest["failures"] for manifest, _ in found))
 
 
-def export(*asked: str) -> tuple[Manifest, float, int]:
-    """The manifest of an export, what it took in seconds, and the most memory that it held, in bytes."""
-    started, peak = time.perf_counter(), 0
-    with tempfile.TemporaryFile("w+") as output:
-        done = subprocess.Popen([sys.executable, "-m", "edgevit", *EXPORT, *asked], stdout=output)
-        while done.poll() is None:
-            peak = max(peak, resident(done.pid))
-            time.sleep(0.1)
-        seconds = time.perf_counter() - started
-        if done.returncode not in (0, 1):  # 1: a claim failed, which is printed below the rows
-            sys.exit(done.returncode)
-        output.seek(0)
-        return json.load(output), seconds, peak
-
-
-def resident(pid: int) -> int:
-    """Bytes of a process and its children."""
-    try:
-        process = psutil.Process(pid)
-        return sum(member.memory_info().rss for member in (process, *process.children(recursive=True)))
-    except psutil.NoSuchProcess:
-        return 0
+def export(*asked: str) -> tuple[Manifest, Took]:
+    took = edgevit(*EXPORT, *asked)
+    return json.loads(took.out), took
 
 
 def rows(manifests: list[Manifest]) -> list[list[str]]:
