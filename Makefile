@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 
-.PHONY: help demo test test-slow lint measure bench ablation
+.PHONY: help demo test test-slow test-apps lint measure bench ablation
 .DEFAULT_GOAL := help
 
 help: ## List what there is to make
@@ -21,6 +21,9 @@ test: $(INSTALLED) ## Set up; run the tests in two processes
 
 test-slow: $(INSTALLED) ## Set up; run what takes too long for every change: every variant of every family
 	$(BIN)/pytest -m slow
+
+test-apps: $(INSTALLED) ## Set up; run the sample apps' tests, which need programs that .ci/run installs, and fetch packages
+	$(BIN)/pytest -m apps
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .
