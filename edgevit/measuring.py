@@ -51,8 +51,9 @@ def measure_parity(
     stages = [*chain, *artifacts, *mac_stages(lowered)]
     with progress("parity", len(images)) as advance:
         outputs = parity.predict(stages, images, preprocess, advance)
-    noise: dict[str, float] = {}
-    for stage in stages:
+    with progress(f"self-noise: {stages[0].name}", None):
+        noise = {stages[0].name: parity.noise_floor(stages[0], images, preprocess, options.seed)}
+    for stage in stages[1:]:
         with progress(f"self-noise: {stage.name}", None):
             noise[stage.name] = parity.self_noise(stage, images, preprocess, options.seed)
 

@@ -125,6 +125,14 @@ def test_self_noise_looks_at_the_first_images_only() -> None:
     assert 100 < noise < 160
 
 
+def test_the_floor_is_the_lowest_of_several_draws() -> None:
+    """Of a stage that few nudges move, and those far."""
+    stage = Stage("original", lambda x: (np.round(1e5 * x[:, :, 0, :4].reshape(len(x), -1)),), 10)
+    several = [parity.self_noise(stage, images(2), Preprocess.imagenet(8), seed) for seed in range(7, 11)]
+    assert max(several) - min(several) > 1
+    assert parity.noise_floor(stage, images(2), Preprocess.imagenet(8), seed=7) == min(several)
+
+
 # Models that prune tokens
 
 SITES = ((4, 6), (2, 4))  # tokens kept of those that reach the site
