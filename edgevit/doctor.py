@@ -28,7 +28,6 @@ from edgevit.errors import MissingError
 from edgevit.models.download import default_cache
 
 NAME = "edgevit"
-INT8_FLAGS = ("avx2", "avx_vnni", "avx512_vnni", "asimddp", "i8mm")
 ASSETS = {"weights": ".safetensors", "images": ".npz"}
 IMPORT = "import importlib, sys; importlib.import_module(sys.argv[1])"
 PATIENCE = 60.0  # seconds until an import counts as hanging: torch from a cold disk takes long
@@ -227,16 +226,8 @@ def import_error(process: subprocess.Popen[str], until: float) -> str | None:
 
 
 def host() -> dict[str, Any]:
-    described = local.describe_host([])
-    return {key: described[key] for key in ("os", "cpu", "cores", "memory_mb")} | {"int8_flags": int8_flags()}
-
-
-def int8_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str] | None:
-    """Those of ``INT8_FLAGS`` that the first core has, as Linux names them on x86 and on Arm; None if it does not."""
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    fields = [line.partition(":") for line in lines]
-    found = [flags.split() for name, _, flags in fields if name.strip() in ("flags", "Features")]
-    return [flag for flag in INT8_FLAGS if flag in found[0]] if found else None
+    described = dict(local.describe_host([]))
+    return {key: described[key] for key in ("os", "cpu", "cores", "memory_mb", "int8_flags")}
 
 
 def writable(folder: Path) -> bool:

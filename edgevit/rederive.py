@@ -122,7 +122,8 @@ def older_runtime(name: str, claimed: Mapping[str, Any]) -> str:
 def same_host(manifest: Mapping[str, Any]) -> bool:
     """Whether kernels are chosen and timed as they were: the same CPU and the same packages."""
     stated, here = manifest["environment"], local.describe_host(manifest["environment"]["packages"])
-    return (stated["cpu"], stated["packages"]) == (here["cpu"], here["packages"])
+    decisive = ("cpu", "int8_flags", "packages")
+    return all(stated.get(key) == value for key, value in here.items() if key in decisive)
 
 
 def listed_images(folder: Path, manifest: Mapping[str, Any], options: Options) -> tuple[Selection | None, list[Check]]:

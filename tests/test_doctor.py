@@ -334,26 +334,6 @@ def test_core_ml_runs_on_macos_and_is_verified_anywhere(
     assert (target.exports, target.runs, target.verified_by) == (False, False, None)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            "processor\t: 0\nvmx flags\t: i8mm\nflags\t\t: fpu avx512_vnni avx2 avx\nflags\t: avx_vnni\n",
-            ["avx2", "avx512_vnni"],
-        ),
-        ("processor\t: 0\nflags\t\t: fpu avx2 avx_vnni\n", ["avx2", "avx_vnni"]),
-        ("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nCPU part\t: 0xd4f\n", ["asimddp", "i8mm"]),
-        ("flags\t: fpu avx avx512_vnni_not\n", []),
-        ("processor\t: 0\nmodel name\t: with avx2\n", None),
-        ("", None),
-    ],
-)
-def test_int8_instructions_are_read_from_cpuinfo(text: str, expected: list[str] | None, tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text(text)
-    assert doctor.int8_flags(tmp_path / "cpuinfo") == expected
-    assert doctor.int8_flags(tmp_path / "absent") is None
-
-
 def test_the_cache_is_tried_and_left_as_it_was(whole: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.examine().cache == {"path": str(tmp_path / "cache"), "writable": True}
     (tmp_path / "file").write_text("")

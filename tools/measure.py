@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from edgevit.report.bench import processor
 from tools.command import Took, edgevit
 
 EXPORT = ("export", "--target", "all", "--quant", "int8", "--force", "--json")
@@ -51,7 +52,7 @@ def main() -> None:
         for failure in manifest["failures"]:
             print(f"{name_of(manifest)} fails: {failure}")
     host = found[0][0]["environment"]
-    print(f"{host['cpu']}, {host['cores']} cores.")
+    print(f"{processor(host)}, {host['cores']} cores.")
     sys.exit(any(manifest["failures"] for manifest, _ in found))
 
 

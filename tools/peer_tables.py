@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit.report.bench import processor
 from edgevit.report.charts import scatter
 from edgevit.report.charts.axis import axis
 from edgevit.report.charts.scatter import Point
@@ -124,7 +125,7 @@ def environment(found: Mapping[str, Any]) -> str:
     host, images = found["environment"], found["images"]
     packages = ", ".join(f"{name} {version}" for name, version in host["packages"].items() if version)
     return (
-        f"{host['cpu']}, {host['cores']} cores, {host['os']}, Python {host['python']}; {packages}. "
+        f"{processor(host)}, {host['cores']} cores, {host['os']}, Python {host['python']}; {packages}. "
         f"{images['calibration']} images calibrated, {images['scored']} others were scored."
     )
 

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import TypedDict
 
 MB = 1_000_000
+INT8_FLAGS = ("avx2", "avx_vnni", "avx512_vnni", "asimddp", "i8mm")  # by which kernels are chosen
 
 
 class Host(TypedDict):
-    """``cores`` are logical, ``memory_mb`` is physical and in 10^6 bytes, a package that is not installed is None."""
+    """``cores`` are logical, ``memory_mb`` is physical and in 10^6 bytes, a package that is not installed is None.
+
+    ``int8_flags`` are what INT8 arithmetic is fast with: processors of one name may differ in them.
+    """
 
     os: str
     cpu: str
+    int8_flags: list[str] | None
     cores: int
     memory_mb: int
     python: str
@@ -29,6 +34,7 @@ def describe_host(packages: Iterable[str]) -> Host:
     return Host(
         os=platform.platform(),
         cpu=cpu_model(),
+        int8_flags=int8_flags(),
         cores=os.cpu_count() or 1,
         memory_mb=memory // MB,
         python=platform.python_version(),
@@ -41,6 +47,14 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def int8_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str] | None:
+    """Those of ``INT8_FLAGS`` that the first core has, as Linux names them on x86 and on Arm; None if it does not."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    fields = [line.partition(":") for line in lines]
+    found = [flags.split() for name, _, flags in fields if name.strip() in ("flags", "Features")]
+    return [flag for flag in INT8_FLAGS if flag in found[0]] if found else None
 
 
 def installed_version(package: str) -> str | None:

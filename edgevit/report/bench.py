@@ -23,13 +23,19 @@ def bench_report(described: Described) -> RenderableType:
     first = described[0][1]
     protocol, host = first["protocol"], first["environment"]
     pinned = f", pinned to {', '.join(map(str, protocol['pinned']))}" if protocol["pinned"] else ""
-    parts.append(Text(f"{host['cpu']}, threads: {protocol['threads']}{pinned}, batch: {protocol['batch']}"))
+    parts.append(Text(f"{processor(host)}, threads: {protocol['threads']}{pinned}, batch: {protocol['batch']}"))
     parts += [
         Text(f"{name}: the host's own speed spread by {speed['spread']:.1%} and drifted by {speed['drift']:+.1%}")
         for name, speed in first["reference"].items()
     ]
     parts += [Text(sentence) for sentence in sustained(described)]
     return Group(*parts)
+
+
+def processor(host: Mapping[str, Any]) -> str:
+    """Its name, and what its INT8 arithmetic is fast with, where that is known."""
+    flags = host.get("int8_flags")
+    return host["cpu"] if flags is None else f"{host['cpu']} ({', '.join(flags) or 'no INT8 instructions'})"
 
 
 def letter(index: int) -> str:

@@ -5,7 +5,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgevit.doctor import INT8_FLAGS, NAME, Health, Package, TargetState
+from edgevit.bench.local import INT8_FLAGS
+from edgevit.doctor import NAME, Health, Package, TargetState
 
 
 def doctor_report(health: Health) -> RenderableType:

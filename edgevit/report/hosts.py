@@ -11,18 +11,30 @@ from edgevit.report.sources import Source
 class Host:
     os: str
     cpu: str
+    int8: str
     cores: int
     memory_mb: int
 
     def __str__(self) -> str:
-        return f"{self.cpu}, {self.cores} cores, {self.memory_mb / 1000:.1f} GB, {self.os}"
+        return f"{self.cpu} ({self.int8}), {self.cores} cores, {self.memory_mb / 1000:.1f} GB, {self.os}"
 
 
 def host_of(environment: Record) -> Host:
     """Of ``environment`` as manifests have it."""
     return Host(
-        environment.text("os"), environment.text("cpu"), environment.whole("cores"), environment.whole("memory_mb")
+        environment.text("os"),
+        environment.text("cpu"),
+        int8_of(environment),
+        environment.whole("cores"),
+        environment.whole("memory_mb"),
     )
+
+
+def int8_of(environment: Record) -> str:
+    """What its INT8 arithmetic is fast with; results of before that was asked do not tell."""
+    if not environment.has("int8_flags"):
+        return "INT8 instructions unknown"
+    return ", ".join(environment.texts("int8_flags")) or "no INT8 instructions"
 
 
 def environments(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevit.bench.local import cpu_model, describe_host, peak_mb, peak_rss_mb, pin, start_peak_mb
+from edgevit.bench.local import cpu_model, describe_host, int8_flags, peak_mb, peak_rss_mb, pin, start_peak_mb
 
 
 def test_host_is_described_and_fits_json():
@@ -28,6 +28,26 @@ def test_memory_is_in_megabytes():
     lines = Path("/proc/meminfo").read_text().splitlines()
     kib = int(next(line for line in lines if line.startswith("MemTotal:")).split()[1])
     assert describe_host([])["memory_mb"] == pytest.approx(kib * 1024 / 1e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "processor\t: 0\nvmx flags\t: i8mm\nflags\t\t: fpu avx512_vnni avx2 avx\nflags\t: avx_vnni\n",
+            ["avx2", "avx512_vnni"],
+        ),
+        ("processor\t: 0\nflags\t\t: fpu avx2 avx_vnni\n", ["avx2", "avx_vnni"]),
+        ("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nCPU part\t: 0xd4f\n", ["asimddp", "i8mm"]),
+        ("flags\t: fpu avx avx512_vnni_not\n", []),
+        ("processor\t: 0\nmodel name\t: with avx2\n", None),
+        ("", None),
+    ],
+)
+def test_int8_instructions_are_read_from_cpuinfo(text: str, expected: list[str] | None, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert int8_flags(tmp_path / "cpuinfo") == expected
+    assert int8_flags(tmp_path / "absent") is None
 
 
 def test_cpu_model_is_read_from_cpuinfo(tmp_path):

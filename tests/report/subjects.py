@@ -8,6 +8,7 @@ from typing import Any
 ENVIRONMENT = {
     "os": "Linux-6",
     "cpu": "Some CPU",
+    "int8_flags": ["avx2"],
     "cores": 2,
     "memory_mb": 8000,
     "python": "3.11.7",

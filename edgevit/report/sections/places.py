@@ -50,6 +50,7 @@ def verifier(source: Source, name: str) -> str:
 def hosts_table(sources: Sequence[Source]) -> Table:
     columns = (
         Column("CPU", True),
+        Column("INT8 instructions", True),
         Column("cores"),
         Column("memory, GB"),
         Column("system", True),
@@ -65,6 +66,7 @@ def hosts_table(sources: Sequence[Source]) -> Table:
 def described(host: Host, labels: list[str]) -> tuple[Cell, ...]:
     return (
         cells.words("cpu", host.cpu),
+        cells.words("int8", host.int8),
         Cell({"cores": host.cores}, str(host.cores)),
         Cell({"memory_mb": host.memory_mb}, f"{host.memory_mb / 1000:.1f}"),
         cells.words("os", host.os),
