@@ -18,7 +18,8 @@ MANIFEST, IMAGES = "manifest.json", "images.json"
 CALIBRATION = "calibration"  # the folder of that which was exported, where it was made before
 DESCRIPTION, SENSITIVITY = "calibration.json", "sensitivity.json"  # of a calibration
 BENCH = "bench.json"  # of an export that was timed again
-SCHEMA, CALIBRATION_SCHEMA, BENCH_SCHEMA = 1, 1, 1
+DEVICES = "devices"  # the folder of what devices said of an export
+SCHEMA, CALIBRATION_SCHEMA, BENCH_SCHEMA, DEVICE_SCHEMA = 1, 1, 1, 1
 HEAD = 4096  # bytes of a page, in which its mark is
 FULL = 1 << 20  # a disk with fewer free bytes than this counts as full
 

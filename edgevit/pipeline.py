@@ -1,7 +1,7 @@
 """The verbs of the command line as functions.
 
 ``export`` makes artifacts, ``calibrate`` what they are made from, ``verify`` derives an export's claims again,
-``bench`` times exports, and ``profile`` says where the time of their artifacts goes.
+``bench`` times exports, ``profile`` says where the time of their artifacts goes, and ``bundle`` puts one into an app.
 """
 
 import tempfile
@@ -15,6 +15,11 @@ from convert.registry import TARGETS
 from convert.target import Target, target
 from edgevit import artifact, calibrating, calibration, processes, profiling
 from edgevit.bench import local, protocol, session
+from edgevit.bench.devices import named
+from edgevit.bench.devices.order import Answer, Order
+from edgevit.bundle.apps import APPS
+from edgevit.bundle.contract import BUNDLE
+from edgevit.bundle.make import make as make_bundle
 from edgevit.calibrating import POST_TRAINING, Plan
 from edgevit.describe import PACKAGES, describe_latency, describe_making, describe_target, image_lists
 from edgevit.errors import ClaimError, EdgevitError
@@ -145,6 +150,20 @@ def bench(
     return session.bench(folders, plan, command, progress)
 
 
+def bench_device(
+    folders: Sequence[Path],
+    spec: str,
+    targets: Sequence[str] = (),
+    *,
+    app: Path | None = None,
+    data: str | None = None,
+    order: Order = Order(),  # noqa: B008 (it is frozen)
+    progress: Progress = silent,
+) -> list[tuple[Path, list[Answer], list[str]]]:
+    """Time exports on a device: see ``edgevit.bench.devices.named.bench``."""
+    return named.bench(folders, spec, targets, app, data, order, progress)
+
+
 def find_failures(
     options: Options,
     lowered: Mapping[str, Lowered],
@@ -173,6 +192,34 @@ def pruning_costs(name: str, timing: Mapping[str, Any]) -> str | None:
         f"{name}: pruning makes it slower here, {timing['pruning_speedup']:.2f} times as fast as unpruned "
         f"(95 % interval {low:.2f} to {high:.2f}): --keep-ratio 1 exports the unpruned model"
     )
+
+
+def bundle(
+    folder: Path,
+    app: str,
+    out: Path,
+    *,
+    targets: Sequence[str] = (),
+    data: str | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+    note: Note = ignore,
+) -> dict[str, Any]:
+    """Put the export in ``folder`` into a copy of a sample app at ``out``, and return its ``bundle.json``.
+
+    ``app`` is one of ``edgevit.bundle.apps.APPS``, ``targets`` those of the export that it shall hold, or all that it
+    runs; ``data`` says where the export's images are now. Raises InputError for an export that the app cannot take or
+    images that are not there, ClaimError for an artifact that is not what the export wrote, MissingError for a runtime
+    that is not installed.
+    """
+    manifest = artifact.read_manifest(folder)
+    chosen = APPS[app]
+    names = chosen.chosen(manifest, targets)
+    artifact.check_destination(out, force, "app", f"{chosen.place}/{BUNDLE}")
+    for failure in manifest["failures"]:
+        note(f"this export failed: {failure}")
+    with artifact.staged(out) as staged:
+        return make_bundle(folder, names, data, chosen.copy(staged), progress)
 
 
 def verify(

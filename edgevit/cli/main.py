@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "Make verified artifacts of a model.",
     "report": "Show exports beside each other, on a page.",
     "verify": "Check every claim of an export from its files.",
+    "bundle": "Put an export into a sample app.",
     "bench": "Time exports on this host, against each other.",
     "profile": "Say where the time of an export's artifacts goes.",
     "eval": "Score a model on labelled images.",

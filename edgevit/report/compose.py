@@ -9,6 +9,7 @@ from edgevit.report.record import Record
 from edgevit.report.sections import (
     bench,
     chain,
+    devices,
     folds,
     latency,
     making,
@@ -22,7 +23,8 @@ from edgevit.report.sections import (
 from edgevit.report.sources import Source, opened
 
 SECTIONS: tuple[Callable[[Sequence[Source]], Section | None], ...] = tuple(
-    module.section for module in (results, parity, latency, bench, operators, sensitivity, folds, sizes, making, places)
+    module.section
+    for module in (results, parity, latency, bench, devices, operators, sensitivity, folds, sizes, making, places)
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgevit import artifact
+from edgevit.bundle.contract import check_result
 from edgevit.errors import ClaimError, InputError
 from edgevit.images import printable
 from edgevit.report.record import Record
@@ -32,6 +33,7 @@ class Source:
     record: Record  # manifest.json or calibration.json
     sensitivity: Record | None
     bench: Record | None
+    devices: tuple[Record, ...]  # what each said of an export
 
     def targets(self) -> Iterator[tuple[str, Record]]:
         return self.record.items("targets") if self.exported else iter(())
@@ -81,18 +83,28 @@ def open_one(folder: Path, label: str) -> Source:
         folder,
         label,
         exported,
-        read(folder / (artifact.MANIFEST if exported else artifact.DESCRIPTION)),
+        read_named(folder / (artifact.MANIFEST if exported else artifact.DESCRIPTION)),
         read_if_there(calibration / artifact.SENSITIVITY),
         read_if_there(folder / artifact.BENCH) if exported else None,
+        tuple(map(read_device, sorted((folder / artifact.DEVICES).glob("*.json")))) if exported else (),
     )
 
 
+def read_device(path: Path) -> Record:
+    record = read(path, "measure again", artifact.DEVICE_SCHEMA)
+    check_result(record.get("result"), path)
+    return record
+
+
 def read_if_there(path: Path) -> Record | None:
-    return read(path) if path.is_file() else None
+    return read_named(path) if path.is_file() else None
 
 
-def read(path: Path) -> Record:
-    mend, schema = MENDS[path.name], SCHEMAS.get(path.name)
+def read_named(path: Path) -> Record:
+    return read(path, MENDS[path.name], SCHEMAS.get(path.name))
+
+
+def read(path: Path, mend: str, schema: int | None) -> Record:
     try:
         value = artifact.read_json(path)
     except (ClaimError, RecursionError):

@@ -1,0 +1,1 @@
+"""Exports timed on other devices than this host: how each is reached, and what comes back."""

@@ -1,0 +1,60 @@
+"""An Android device behind adb: its shell, as the Debian or Google client reaches it."""
+
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgevit.bench.devices.place import Ran
+from edgevit.errors import MissingError
+
+STATES = {
+    "unauthorized": "it asks for authorisation: unlock it and allow USB debugging on its screen",
+    "offline": "it is offline: plug it in again, or run adb reconnect",
+    "no permissions": "this user may not use it: see adb's notes on udev rules",
+}
+GONE = ("device not found", "device offline", "no devices/emulators found", "not found", "closed", "protocol fault")
+MARK = "edgevit-exit:"
+
+
+class Adb:
+    scratch = "/data/local/tmp"
+
+    def __init__(self, serial: str) -> None:
+        self.name, self.serial = f"adb:{serial}", serial
+        self.check()
+
+    def check(self) -> None:
+        """Raise MissingError, saying what to do, unless the device answers."""
+        for line in self.adb(["devices"]).out.splitlines()[1:]:
+            serial, _, state = line.partition("\t")
+            if serial == self.serial and state.strip() == "device":
+                return
+            if serial == self.serial:
+                mend = next((mend for key, mend in STATES.items() if state.startswith(key)), f"it is {state}")
+                raise MissingError(f"{self.name}: {mend}")
+        raise MissingError(f"{self.name} is not there: adb devices lists those that are")
+
+    def run(self, words: Sequence[str]) -> Ran:
+        """The exit code comes with the output: daemons before Android 7 tell none otherwise."""
+        ran = self.adb(["-s", self.serial, "shell", f"{shlex.join(words)}; echo {MARK}$?"])
+        out, mark, code = ran.out.replace("\r\n", "\n").rpartition(MARK)
+        if not mark or not code.strip().isdecimal():
+            raise MissingError(f"{self.name} vanished ({ran.last}): plug it in again")
+        return Ran(int(code), out, ran.err)
+
+    def push(self, folder: Path, to: str) -> Ran:
+        ran = self.adb(["-s", self.serial, "push", f"{folder}/.", to])
+        if ran.code != 0 and any(word in ran.err + ran.out for word in GONE):
+            raise MissingError(f"{self.name} vanished ({ran.last}): plug it in again")
+        return ran
+
+    def pull(self, file: str, to: Path) -> Ran:
+        return self.adb(["-s", self.serial, "pull", file, str(to)])
+
+    def adb(self, words: Sequence[str]) -> Ran:
+        try:
+            done = subprocess.run(["adb", *words], capture_output=True, text=True, errors="replace", check=False)
+        except FileNotFoundError:
+            raise MissingError("adb is not installed: install Android's platform tools") from None
+        return Ran(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,1 @@
+"""An export put into one of the sample apps, by the contract in ``apps/README.md``."""
