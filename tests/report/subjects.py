@@ -181,9 +181,42 @@ def bench(against: str | None = None) -> dict[str, Any]:
     }
 
 
+def device(kind: str = "phone", **changed: Any) -> dict[str, Any]:
+    """What ``edgevit bench --device`` keeps of one device."""
+    result = {
+        "schema": 1,
+        "edgevit": "0.1.0",
+        "export_sha256": "0" * 64,
+        "model": "efficientvit_m0",
+        "quant": "int8",
+        "created": "2026-11-22T16:07:18Z",
+        "app": "android",
+        "device": {"name": "A B", "os": "Android 15", "soc": "S1", "arch": "arm64", "cores": 8, "emulated": None},
+        "runtime": {"name": "onnxruntime", "version": "1.31.1", "delegate": "CPU"},
+        "threads": 4,
+        "parity": {"sqnr_db": 48.5, "min_sqnr_db": 22.25, "top1_matches": True, "holds": True},
+        "latency": {
+            "runs": 480,
+            "p50_ms": 2.5625,
+            "p90_ms": 3.0625,
+            "p99_ms": 4.1875,
+            "min_ms": 2.0,
+            "spread": 0.0625,
+            "steady": True,
+        },
+        "start": {"load_ms": 40.0, "first_ms": 21.0},
+        "memory_mb": 31.0,
+        "sustained": {"minutes": 2.0, "calls": 9000, "first_minute_p50_ms": 2.6875, "last_minute_p50_ms": 3.8125},
+        "thermal": None,
+    }
+    fetched = {"schema": 1, "fetched": "2026-11-22T16:08:18Z", "device": "android:A1", "kind": kind}
+    return fetched | {"result": result | changed}
+
+
 def write(folder: Path, **files: Any) -> Path:
     """``manifest=...`` becomes ``manifest.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in files.items():
+        (folder / f"{name}.json").parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
     return folder

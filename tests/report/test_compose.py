@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from collections import ChainMap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,25 @@ def test_what_was_timed_again(tmp_path: Path) -> None:
     assert "0.812" not in page.html(report)
 
 
+def test_what_devices_said(tmp_path: Path) -> None:
+    parity = {"sqnr_db": 8.5, "min_sqnr_db": 22.25, "top1_matches": False, "holds": False}
+    board = subjects.device("emulator", latency=None, start=None, memory_mb=None, sustained=None, threads=None)
+    board["result"] |= {"app": "runner", "parity": parity}
+    board["device"] = "local"
+    board["result"]["device"] |= {"emulated": "qemu-user", "name": None, "soc": None}
+    report = of(tmp_path, manifest=subjects.manifest(), **{"devices/a": subjects.device(), "devices/b": board})
+    names = ("device_times", "device_parity", "device_places")
+    phone, emulator = (dict(ChainMap(*rows)) for rows in zip(*(tables(report)[name] for name in names), strict=True))
+    assert (phone["device"], phone["kind"], phone["name"], phone["p50_ms"]) == ("android:A1", "phone", "A B", 2.5625)
+    assert (phone["last_minute_p50_ms"], phone["load_ms"], phone["threads"]) == (3.8125, 40.0, 4)
+    assert (emulator["kind"], emulator["emulated"], emulator["holds"]) == ("emulator", "qemu-user", False)
+    assert {emulator[key] for key in ("p50_ms", "load_ms", "memory_mb", "first_minute_p50_ms", "threads")} == {None}
+    printed = shown(console.printed(report))
+    assert "phone: A B, S1, Android 15, arm64" in " ".join(printed.split())
+    assert "8.5 (22.2), another class" in " ".join(printed.split())
+    assert printed.count("✗") == 1
+
+
 def test_exports_of_two_hosts_are_said_to_be_and_drawn_apart(tmp_path: Path) -> None:
     here, there = subjects.manifest(), subjects.manifest()
     there["environment"]["cpu"] = "Another CPU"
@@ -231,10 +251,10 @@ def test_broken_limits_are_marked(tmp_path: Path) -> None:
     assert shown(console.printed(report)).count("✗") == 3
 
 
-@pytest.mark.parametrize("name", ["manifest", "bench", "calibration", "sensitivity"])
+@pytest.mark.parametrize("name", ["manifest", "bench", "devices/phone", "calibration", "sensitivity"])
 def test_whatever_is_wrong_is_one_sentence_that_names_its_file(name: str, tmp_path: Path) -> None:
     """Every value of every file is taken away, and replaced by others: nothing but InputError may come of it."""
-    exported = {"manifest": subjects.pruned(), "bench": subjects.bench("other")}
+    exported = {"manifest": subjects.pruned(), "bench": subjects.bench("other"), "devices/phone": subjects.device()}
     calibrated = {"calibration": subjects.making(), "sensitivity": subjects.sensitivity()}
     calibrated["sensitivity"]["operators"] = calibrated["sensitivity"]["operators"][:1]
     exported["manifest"]["parity"]["links"] = exported["manifest"]["parity"]["links"][-2:-1]

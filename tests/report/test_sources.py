@@ -30,10 +30,17 @@ def test_folders_that_edgevit_did_not_write(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "others"), [("manifest", {}), ("calibration", {}), ("bench", {"manifest": subjects.manifest()})]
+    ("name", "others"),
+    [
+        ("manifest", {}),
+        ("calibration", {}),
+        ("bench", {"manifest": subjects.manifest()}),
+        ("devices/a", {"manifest": subjects.manifest()}),
+    ],
 )
 def test_damaged_and_future_files_are_named(name: str, others: dict[str, object], tmp_path: Path) -> None:
     folder = subjects.write(tmp_path / "m0", **others)
+    (folder / name).parent.mkdir(exist_ok=True)
     for damage in ("", "{", "[" * 100_000, "\udcff"):
         (folder / f"{name}.json").write_bytes(damage.encode("utf-8", "surrogateescape"))
         with pytest.raises(InputError, match=rf"{name}\.json is damaged: \w+ again"):

@@ -69,6 +69,7 @@ def test_nothing_else_lies_in_the_export(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert claims.layout(tmp_path, ["onnx"]).holds
     (tmp_path / "bench.json").write_text("{}")
+    (tmp_path / "devices").mkdir()
     assert claims.layout(tmp_path, ["onnx"]).holds
     assert claims.layout(tmp_path, ["onnx", "openvino"]).reason == "openvino is missing or was added"
     (tmp_path / "notes.txt").touch()

@@ -21,9 +21,11 @@ class Here:
         self.scratch = tempfile.gettempdir()
 
     def run(self, words: Sequence[str]) -> Ran:
-        done = subprocess.run(
-            [*emulator(words[0]), *words], capture_output=True, text=True, errors="replace", check=False
-        )
+        line = [*emulator(words[0]), *words]
+        try:
+            done = subprocess.run(line, capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:  # what a shell gives 127 for
+            return Ran(127, "", f"{words[0]}: {error.strerror}")
         code = done.returncode if done.returncode >= 0 else 128 - done.returncode
         return Ran(code, done.stdout, done.stderr)
 

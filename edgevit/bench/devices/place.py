@@ -11,6 +11,7 @@ from edgevit import artifact
 from edgevit.errors import ClaimError, InputError
 
 FULL = "No space left on device"
+LAST = 300  # characters of what a device said
 KILLED = 128 + 9  # the exit code of what SIGKILL ended, as shells give it
 
 
@@ -24,9 +25,9 @@ class Ran:
 
     @property
     def last(self) -> str:
-        """The last line that it printed."""
-        lines = [line.strip() for line in (self.err + "\n" + self.out).splitlines() if line.strip()]
-        return lines[-1] if lines else "nothing was said"
+        """The last line that it printed, of its errors if there are such."""
+        lines = [line.strip() for text in (self.out, self.err) for line in text.splitlines() if line.strip()]
+        return lines[-1][:LAST] if lines else "nothing was said"
 
 
 class Place(Protocol):

@@ -1,56 +1,58 @@
 """What devices said of an export: where it ran, whether it gives what it gives here, and how fast it is there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgevit.report import cells
 from edgevit.report.document import Cell, Column, Group, Row, Section, Table
 from edgevit.report.record import Record
 from edgevit.report.sources import Source
 
-COLUMNS = (
-    Column("runtime", True),
-    Column("threads"),
-    Column("parity, dB (least)"),
-    Column("p50,\nms"),
-    Column("p90,\nms"),
-    Column("p99,\nms"),
-    Column("load and\nfirst, ms"),
-    Column("memory,\nMB"),
-    Column("first to last\nminute, ms"),
-    Column("where", True),
-)
-NOTE = "parity: of a reference image, beside what the export's host computed; a time of an emulated processor is none"
+TIMES = ("p50,\nms", "p90,\nms", "p99,\nms", "load and\nfirst, ms", "memory,\nMB", "first to last\nminute, ms")
+TIMES_NOTE = "each program by itself; a time of an emulated processor is none"
+PARITY = (Column("runtime", True), Column("threads"), Column("parity, dB (least)"))
+PARITY_NOTE = "of one reference image, beside what the export's host computed for it"
+WHERE = (Column("where it ran", True),)
 
 
 def section(sources: Sequence[Source]) -> Section | None:
-    groups = [Group(source.label, tuple(map(row, source.devices))) for source in sources if source.devices]
-    if not groups:
+    if not any(source.devices for source in sources):
         return None
-    table = Table("devices", "On devices", "device", COLUMNS, tuple(groups), NOTE)
-    return Section("devices", "On devices", (), (table,), ())
+    tables = (
+        Table("device_times", "Times there", "device", tuple(map(Column, TIMES)), grouped(sources, times), TIMES_NOTE),
+        Table("device_parity", "Answers there", "device", PARITY, grouped(sources, answers), PARITY_NOTE),
+        Table("device_places", "The devices", "device", WHERE, grouped(sources, places)),
+    )
+    return Section("devices", "On devices", (), tables, ())
 
 
-def row(kept: Record) -> Row:
-    """Of a file that ``edgevit bench --device`` left."""
-    result = kept.record("result")
-    return Row(
-        kept.text("device"),
-        (
-            runtime(result.record("runtime")),
-            cells.whole(result, "threads") if result.has("threads") else cells.nothing("threads"),
-            parity(result.record("parity")),
-            *latencies(result),
-            start(result),
-            cells.number(result, "memory_mb", ",.0f") if result.has("memory_mb") else cells.nothing("memory_mb"),
-            sustained(result),
-            where(kept.text("kind"), result.record("device")),
-        ),
+def grouped(sources: Sequence[Source], cells_of: Callable[[Record], tuple[Cell, ...]]) -> tuple[Group, ...]:
+    """A row for each file that ``edgevit bench --device`` left."""
+    return tuple(
+        Group(source.label, tuple(Row(kept.text("device"), cells_of(kept)) for kept in source.devices))
+        for source in sources
+        if source.devices
     )
 
 
+def times(kept: Record) -> tuple[Cell, ...]:
+    result = kept.record("result")
+    memory = cells.number(result, "memory_mb", ",.0f") if result.has("memory_mb") else cells.nothing("memory_mb")
+    return (*latencies(result), start(result), memory, sustained(result))
+
+
+def answers(kept: Record) -> tuple[Cell, ...]:
+    result = kept.record("result")
+    threads = cells.whole(result, "threads") if result.has("threads") else cells.nothing("threads")
+    return runtime(result.record("runtime")), threads, parity(result.record("parity"))
+
+
+def places(kept: Record) -> tuple[Cell, ...]:
+    return (where(kept.text("kind"), kept.record("result").record("device")),)
+
+
 def runtime(record: Record) -> Cell:
-    named = {key: record.text(key) if record.has(key) else None for key in ("name", "version", "delegate")}
-    return Cell(named, " ".join(filter(None, named.values())))
+    named = [record.text(key) if record.has(key) else None for key in ("name", "version", "delegate")]
+    return Cell(dict(zip(("runtime", "version", "delegate"), named, strict=True)), " ".join(filter(None, named)))
 
 
 def parity(record: Record) -> Cell:
