@@ -3,8 +3,6 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +40,7 @@ class App:
         folder = apps() / self.name
         if not folder.is_dir():
             raise MissingError(f"the {self.name} app did not come with edgevit: pip install --force-reinstall edgevit")
-        with resources.as_file(folder) as source:
-            shutil.copytree(source, out, dirs_exist_ok=True, ignore=LEFT_OUT)
+        shutil.copytree(folder, out, dirs_exist_ok=True, ignore=LEFT_OUT)
         place = out / self.place
         if place.exists():
             shutil.rmtree(place)
@@ -62,6 +59,6 @@ APPS = {
 }  # fmt: skip
 
 
-def apps() -> Traversable:
-    """The folder of all apps, in a checkout and where edgevit is installed."""
-    return resources.files("apps")
+def apps() -> Path:
+    """The folder of all apps: ``apps/`` of a checkout, which is linked to from here and copied into a distribution."""
+    return Path(__file__).parents[1] / "apps"
