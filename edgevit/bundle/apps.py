@@ -53,7 +53,7 @@ APPS = {
     for app in (
         App("android", ("onnx", "executorch"), "app/src/main/assets/bundle", "open it in Android Studio"),
         App("ios", ("coreml", "executorch"), "EdgeViT/bundle", "open EdgeViT.xcodeproj in Xcode"),
-        App("web", ("onnx",), "bundle", "run npm install in it, then serve it as its README says"),
+        App("web", ("onnx",), "bundle", "run npm ci in it, then serve it as its README says"),
         App("runner", ("onnx", "executorch"), "bundle", "build it as its README says"),
     )
 }  # fmt: skip

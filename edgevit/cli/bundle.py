@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-APPS = ("android", "ios", "web", "runner")
+from edgevit.bundle.apps import APPS
 
 
 @click.command("bundle")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--app", type=click.Choice(APPS), required=True, help="The sample app to fill.")
+@click.option("--app", type=click.Choice(tuple(APPS)), required=True, help="The sample app to fill.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: DIR-APP]")
 @click.option(
     "--target",
@@ -36,7 +36,6 @@ def command(
     what each model gives for it here, and how near a device has to come to that.
     """
     from edgevit import pipeline
-    from edgevit.bundle.apps import APPS as BY_NAME
     from edgevit.cli import ui
 
     out = out or folder.with_name(f"{folder.absolute().name}-{app}")
@@ -48,4 +47,4 @@ def command(
         return
     for name, model in bundle["models"].items():
         ui.out.print(f"{name}: {model['bytes'] / 1e6:.1f} MB, reference within {model['min_sqnr_db']:.1f} dB")
-    ui.out.print(f"wrote {out}: {BY_NAME[app].then}")
+    ui.out.print(f"wrote {out}: {APPS[app].then}")

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from edgevit.bench.devices.order import Answer
+from edgevit.bench.devices.order import Answer, nearness
 
 
 def devices_report(done: Sequence[tuple[Path, Sequence[Answer], Sequence[str]]]) -> RenderableType:
@@ -17,13 +17,12 @@ def devices_report(done: Sequence[tuple[Path, Sequence[Answer], Sequence[str]]])
 
 def lines(folder: Path, answer: Answer) -> list[str]:
     result = answer.result
-    runtime, parity, device = result["runtime"], result["parity"], result["device"]
+    runtime, device = result["runtime"], result["device"]
     place = ", ".join(filter(None, (device["name"], device["soc"], device["os"], device["arch"])))
-    near = f"{parity['sqnr_db']:.1f} dB where {parity['min_sqnr_db']:.1f} are needed"
     return [
         f"{folder}, {runtime['name']} {runtime['version'] or ''} ({runtime['delegate'] or 'delegate unknown'})",
         f"  {answer.kind} {answer.device}: {place}" + emulated(device),
-        f"  parity: {near}, {'the same class' if parity['top1_matches'] else 'another class'}",
+        f"  parity: {nearness(result['parity'])}",
         *timing(result),
     ]
 

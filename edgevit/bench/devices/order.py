@@ -49,9 +49,15 @@ class Answer:
         parity = self.result["parity"]
         if parity["holds"]:
             return None
-        near = f"{parity['sqnr_db']:.1f} dB of {parity['min_sqnr_db']:.1f}"
-        same = "the same class" if parity["top1_matches"] else "another class"
-        return f"{self.runtime} on {self.device}: parity does not hold, {near} with {same}"
+        return f"{self.runtime} on {self.device}: parity does not hold, {nearness(parity)}"
+
+
+def nearness(parity: Mapping[str, Any]) -> str:
+    """What there is to say of a result's parity."""
+    if parity["sqnr_db"] is None:
+        return "its answer is not finite"
+    same = "the same class" if parity["top1_matches"] else "another class"
+    return f"{parity['sqnr_db']:.1f} dB where {parity['min_sqnr_db']:.1f} are needed, {same}"
 
 
 def answered(text: str, device: str, folder: Path, android: Mapping[str, str | None] | None = None) -> Answer:

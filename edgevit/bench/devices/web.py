@@ -36,14 +36,14 @@ FLAGS = (
 
 
 def bench(folder: Path, data: str | None, app: Path, order: Order, progress: Progress) -> Answer:
-    """The answer of the page in ``app``, which ``edgevit bundle`` wrote and ``npm install`` was run in.
+    """The answer of the page in ``app``, which ``edgevit bundle`` wrote and ``npm ci`` was run in.
 
     Raises MissingError where no Chromium is installed, InputError for a folder that is not such a page, ClaimError
     where the page or the browser fails.
     """
     browser = find_browser()
     if not (app / "index.html").is_file() or not (app / RUNTIME).is_dir():
-        raise InputError(f"{app} is no web app with its packages: edgevit bundle --app web, then npm install in it")
+        raise InputError(f"{app} is no web app with its packages: edgevit bundle --app web, then npm ci in it")
     with tempfile.TemporaryDirectory(prefix="edgevit-") as scratch:
         bundle = Path(scratch) / "bundle"
         bundle.mkdir()

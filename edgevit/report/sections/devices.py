@@ -56,10 +56,11 @@ def runtime(record: Record) -> Cell:
 
 
 def parity(record: Record) -> Cell:
-    sqnr, least = record.number("sqnr_db"), record.number("min_sqnr_db")
+    sqnr, least = record.number("sqnr_db") if record.has("sqnr_db") else None, record.number("min_sqnr_db")
     holds, same = record.truth("holds"), record.truth("top1_matches")
     data = {"sqnr_db": sqnr, "min_sqnr_db": least, "top1_matches": same, "holds": holds}
-    return Cell(data, f"{sqnr:.1f} ({least:.1f})" + ("" if same else ", another class"), broken=not holds)
+    near = "not finite" if sqnr is None else f"{sqnr:.1f} ({least:.1f})" + ("" if same else ", another class")
+    return Cell(data, near, broken=not holds)
 
 
 def latencies(result: Record) -> list[Cell]:

@@ -78,7 +78,9 @@ def test_parity_that_does_not_hold_is_a_failure() -> None:
     parity = {"sqnr_db": 8.0, "min_sqnr_db": 22.0, "top1_matches": False, "holds": False}
     assert Answer("it", "computer", RESULT).failure is None
     failure = Answer("it", "computer", RESULT | {"parity": parity}).failure
-    assert failure == "onnxruntime on it: parity does not hold, 8.0 dB of 22.0 with another class"
+    assert failure == "onnxruntime on it: parity does not hold, 8.0 dB where 22.0 are needed, another class"
+    failure = Answer("it", "computer", RESULT | {"parity": parity | {"sqnr_db": None}}).failure
+    assert failure == "onnxruntime on it: parity does not hold, its answer is not finite"
 
 
 def test_a_device_is_waited_for_as_long_as_it_was_asked_to_take() -> None:
