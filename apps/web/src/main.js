@@ -23,7 +23,9 @@ async function start() {
   at.form.threads.max = here.isolated ? here.cores : 1;
   at.form.querySelector("[value=webgpu]").disabled = navigator.gpu === undefined;
   const asked = fromQuery(location.search);
-  bundle = await open();
+  bundle = await open().finally(() => {
+    at.model.textContent = "";
+  });
   at.model.textContent = `${bundle.model}, ${bundle.quant}, ${bundle.input.shape.slice(2).join(" × ")} px`;
   if (asked) return benchmark(asked);
   return load(fromForm());

@@ -1,7 +1,7 @@
 /**
  * From 8-bit RGB pixels to the model's input: what Pillow's resize and crop and numpy's float32 give, to the last bit.
  *
- * Only what the crop keeps is resampled, which changes none of it.
+ * Only what the crop keeps is resampled, which changes none of it; a side that keeps its size is weighed by 1 alone.
  */
 
 const PRECISION = 22; // fractional bits of a weight
@@ -46,7 +46,6 @@ function centre(crop, size) {
 
 /** The `first` of the inputs that make up an output, and the integers that weigh it and those after it. */
 function weights(inputs, outputs, output, { radius, weigh }) {
-  if (inputs === outputs) return { first: output, integers: [1 << PRECISION] };
   const step = inputs / outputs;
   const stretch = Math.max(step, 1);
   const support = stretch * radius;

@@ -3,6 +3,7 @@
 import { Problem } from "./problem.js";
 
 const FOLDER = "../node_modules/onnxruntime-web/dist";
+const ERRORS = 3; // of what the runtime logs: it warns of every initializer that it folds away
 const BUILDS = { wasm: "ort.wasm.min.mjs", webgpu: "ort.webgpu.min.mjs" };
 
 /** Gives the runtime's `version`, how long loading took, and `run`, from an input's values to the logits'. */
@@ -35,7 +36,7 @@ async function runtime(provider) {
 
 async function create(ort, bytes, provider) {
   try {
-    return await ort.InferenceSession.create(bytes, { executionProviders: [provider] });
+    return await ort.InferenceSession.create(bytes, { executionProviders: [provider], logSeverityLevel: ERRORS });
   } catch (error) {
     const reason = String(error.message ?? error).replace(/\s+/g, " ").trim(); // it throws numbers, too
     throw new Problem(`onnxruntime-web ${ort.env.versions.web} does not load the model (${reason}): export and bundle it again.`);

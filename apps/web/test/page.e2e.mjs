@@ -4,7 +4,6 @@
  */
 
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -39,6 +38,7 @@ let outside; // a proxy, which whatever is not on this machine is asked of
 let origin; // of a host
 const asked = []; // of the proxy: nothing must be
 const posted = [];
+const spawned = []; // what the runtime started as threads of its own
 let served; // which bundle, and what the server is to do amiss
 
 before(async () => {
@@ -77,6 +77,7 @@ async function listening(made) {
 function answer(request, response) {
   if (request.method === "POST") return take(request, response);
   if (!served.isolated) withoutHeaders(response);
+  if (request.headers["sec-fetch-dest"] === "worker" && request.url.includes("ort-wasm")) spawned.push(request.url);
   if (request.url.startsWith("/node_modules/") && !served.installed) return response.writeHead(404).end();
   if (!request.url.startsWith("/bundle/")) return handler(join(SITE, "app"))(request, response);
   request.url = request.url.slice("/bundle".length);
@@ -207,10 +208,10 @@ for (const { file, width, height, sha256 } of images.filter(({ exact }) => exact
         const { read } = await import("/src/picture.js");
         const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
         const { width, height, data } = await read(new File([bytes], "x"));
-        return { width, height, data: [...data] };
+        return { width, height, digest: [...new Uint8Array(await crypto.subtle.digest("SHA-256", data))] };
       }, contents);
       assert.deepEqual([found.width, found.height], [width, height]);
-      assert.equal(createHash("sha256").update(Buffer.from(found.data)).digest("hex"), sha256);
+      assert.equal(Buffer.from(found.digest).toString("hex"), sha256);
     }));
 }
 
@@ -252,9 +253,11 @@ test("what is no image, or has transparent pixels, is refused by name, and the n
 test("the button times, draws, and offers a result.json; then an image is classified with the same threads", () =>
   onPage(async (page) => {
     await ready(page);
+    spawned.length = 0;
     for (const [name, value] of Object.entries({ ...SHORT, threads: "2" })) await page.fill(`[name=${name}]`, value);
     await page.click("form button");
     await page.waitForSelector("#result:not([hidden])", { timeout: 60_000 });
+    assert.ok(spawned.length >= 1);
     assert.match(await page.getAttribute("#plot svg", "aria-label"), /^Latency of \d+ calls over/);
     assert.equal(await page.evaluate(() => document.activeElement.id), "result");
     const [download] = await Promise.all([page.waitForEvent("download"), page.click("#download")]);
@@ -276,7 +279,9 @@ test("a form that asks for what cannot be is told", () =>
 
 test("a query's benchmark is posted", async () => {
   const query = new URLSearchParams({ provider: "wasm", threads: 1, minutes: 0, ...SHORT });
+  spawned.length = 0;
   valid(await postedBy(query), { threads: 1, timed: true });
+  assert.equal(spawned.length, 0);
 });
 
 test("of parity alone nothing is timed", async () => {
@@ -358,6 +363,7 @@ for (const colorScheme of ["light", "dark"]) {
       onPage(
         async (page) => {
           await ready(page);
+          assert.equal(await page.isVisible(".camera"), width === 360);
           await page.setInputFiles("#choose", join(SITE, "images", images[0].file));
           await answered(page);
           await ready(page);
