@@ -23,6 +23,7 @@ async function start() {
   at.form.threads.max = here.isolated ? here.cores : 1;
   at.form.querySelector("[value=webgpu]").disabled = navigator.gpu === undefined;
   const asked = fromQuery(location.search);
+  at.model.textContent = "Opening the bundle…";
   bundle = await open().finally(() => {
     at.model.textContent = "";
   });
@@ -49,7 +50,7 @@ async function classify(file) {
     const picture = await read(file);
     showPicture(at.picture, picture, bundle.preprocess, file.name);
     const { provider, threads } = fromForm();
-    const same = current.settings.provider === provider && current.settings.threads === threads;
+    const same = current?.settings.provider === provider && current.settings.threads === threads;
     if (!same || !current.loaded) await load(fromForm());
     const { logits, preprocess_ms, run_ms } = await current.model.classify(picture);
     showAnswers(at.answers, logits, bundle.labels);
@@ -109,6 +110,7 @@ async function alone(work) {
   } catch (error) {
     if (!(error instanceof Problem)) console.error(error);
     at.problem.textContent = sentence(error);
+    at.problem.scrollIntoView({ block: "nearest" });
     return { error: sentence(error) };
   } finally {
     for (const control of controls) control.disabled = bundle === undefined;

@@ -267,15 +267,21 @@ test("the button times, draws, and offers a result.json; then an image is classi
     sameAnswer(await answered(page), images[0]);
   }));
 
-test("a form that asks for what cannot be is told", () =>
-  onPage(async (page) => {
-    await ready(page);
-    await page.fill("[name=minutes]", "1");
-    await page.click("form button");
-    assert.match(await problem(page), /^The minutes are 1/);
-    assert.equal(await page.isVisible("#result"), false);
-    assert.equal(await page.isVisible("#going"), false);
-  }));
+test("a form that asks for what cannot be is told, where it is seen", () =>
+  onPage(
+    async (page) => {
+      await ready(page);
+      await page.fill("[name=minutes]", "1");
+      await page.click("form button");
+      assert.match(await problem(page), /^The minutes are 1/);
+      await ready(page);
+      const { y, height } = await page.locator("#problem").boundingBox();
+      assert.ok(y >= 0 && y + height <= 500);
+      assert.equal(await page.isVisible("#result"), false);
+      assert.equal(await page.isVisible("#going"), false);
+    },
+    { context: { viewport: { width: 360, height: 500 } } },
+  ));
 
 test("a query's benchmark is posted", async () => {
   const query = new URLSearchParams({ provider: "wasm", threads: 1, minutes: 0, ...SHORT });
@@ -300,6 +306,17 @@ for (const [query, amiss, wanted] of [
     assert.deepEqual(rest, {});
   });
 }
+
+test("after a query that asked for what cannot be, an image is classified all the same", () =>
+  onPage(
+    async (page) => {
+      assert.match(await problem(page), /^The minutes are 1/);
+      await ready(page);
+      await page.setInputFiles("#choose", join(SITE, "images", images[0].file));
+      sameAnswer(await answered(page), images[0]);
+    },
+    { query: "?benchmark&minutes=1" },
+  ));
 
 test("nothing is posted elsewhere, and the page says so", () =>
   onPage(async (page) => assert.match(await problem(page), /^The address asks to post to \/\/elsewhere\.example/), {
