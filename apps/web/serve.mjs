@@ -64,9 +64,14 @@ const file = fileURLToPath(import.meta.url);
 if (process.argv[1] === file) {
   const [port = "8000", host = "127.0.0.1"] = process.argv.slice(2);
   const server = createServer(handler(join(file, "..")));
-  server.on("error", (error) => {
-    console.error(`Port ${port} of ${host} cannot be served (${error.code}): name another, node serve.mjs PORT HOST.`);
+  const refuse = ({ code }) => {
+    console.error(`Port ${port} of ${host} cannot be served (${code}): name another, node serve.mjs PORT HOST.`);
     process.exitCode = 2;
-  });
-  server.listen(Number(port), host, () => console.log(`http://${host}:${server.address().port}/`));
+  };
+  server.on("error", refuse);
+  try {
+    server.listen(Number(port), host, () => console.log(`http://${host}:${server.address().port}/`));
+  } catch (error) {
+    refuse(error);
+  }
 }

@@ -42,6 +42,7 @@ export function sqnr(reference, output) {
   const signal = reference.reduce((sum, value) => sum + value * value, 0);
   const noise = reference.reduce((sum, value, index) => sum + (value - output[index]) ** 2, 0);
   if (!Number.isFinite(noise)) throw new Problem("The model's answer is not finite here: try the other provider.");
-  if (signal === 0) throw new Problem("The reference answer is all zero, so nothing compares with it: export it again.");
+  if (signal === 0)
+    throw new Problem("The reference answer is all zero, so nothing compares with it: export it again.");
   return noise === 0 ? MAX_DB : Math.min(MAX_DB, 10 * Math.log10(signal / noise));
 }

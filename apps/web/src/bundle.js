@@ -15,10 +15,13 @@ export async function open() {
   const bundle = await manifest();
   check(bundle);
   const model = bundle.models[RUNTIME];
-  if (model === undefined) throw new Problem("This bundle has no ONNX model: export for --target onnx, and bundle that.");
+  if (model === undefined)
+    throw new Problem("This bundle has no ONNX model: export for --target onnx, and bundle that.");
   const [path] = Object.keys(model.files);
   if (path !== model.path || Object.keys(model.files).length > 1) {
-    throw new Problem(`This bundle's ONNX model is more than the file ${model.path}, which is all that this app reads: ${AGAIN}.`);
+    throw new Problem(
+      `This bundle's ONNX model is more than the file ${model.path}, which is all that this app reads: ${AGAIN}.`,
+    );
   }
   return {
     ...bundle,
@@ -54,7 +57,9 @@ async function file(path, sha256) {
 async function fetched(path) {
   const encoded = path.split("/").map(encodeURIComponent).join("/");
   const response = await fetch(`${FOLDER}/${encoded}`).catch((error) => {
-    throw new Problem(`${path} could not be fetched (${error.message}): see that the server still runs, and load the page again.`);
+    throw new Problem(
+      `${path} could not be fetched (${error.message}): see that the server still runs, and load the page again.`,
+    );
   });
   if (response.ok) return response.arrayBuffer();
   throw new Problem(`There is no ${path} in the folder ${FOLDER} beside this page (${response.status}): ${AGAIN}.`);

@@ -13,7 +13,10 @@ export function check(bundle) {
   const { classes, input, labels, models, preprocess } = bundle;
   const { crop, interpolation, mean, resize, std } = preprocess;
   demand(interpolation in KERNELS, `has the interpolation ${interpolation}, which is neither bilinear nor bicubic`);
-  demand(labels === null || (Array.isArray(labels) && labels.length === classes), `has ${labels?.length} labels for ${classes} classes`);
+  demand(
+    labels === null || (Array.isArray(labels) && labels.length === classes),
+    `has ${labels?.length} labels for ${classes} classes`,
+  );
   demand(threeNumbers(mean) && threeNumbers(std), "has a mean or a std that is not three numbers");
   demand(!std.includes(0), "has a std of 0");
   demand(String(input.shape) === String([1, 3, crop, crop]), `has a crop of ${crop} for an input of ${input.shape}`);
@@ -26,5 +29,6 @@ function threeNumbers(values) {
 }
 
 function demand(holds, wrong) {
-  if (!holds) throw new Problem(`bundle.json ${wrong}: write it again with the edgevit bundle that goes with this app.`);
+  if (!holds)
+    throw new Problem(`bundle.json ${wrong}: write it again with the edgevit bundle that goes with this app.`);
 }

@@ -19,7 +19,9 @@ let bundle;
 let current; // the model, its settings, and what loading it gave
 
 async function start() {
-  at.notice.textContent = [here.isolated || NO_THREADS, comparesDigests || NO_DIGESTS].filter((told) => told !== true).join(" ");
+  at.notice.textContent = [here.isolated || NO_THREADS, comparesDigests || NO_DIGESTS]
+    .filter((told) => told !== true)
+    .join(" ");
   at.form.threads.max = here.isolated ? here.cores : 1;
   at.form.querySelector("[value=webgpu]").disabled = navigator.gpu === undefined;
   const asked = fromQuery(location.search);
@@ -90,7 +92,9 @@ function showResult(made, timing) {
   at.plot.replaceChildren();
   if (timing) showPlot(at.plot, timing);
   URL.revokeObjectURL(at.download.href);
-  at.download.href = URL.createObjectURL(new Blob([`${JSON.stringify(made, null, 1)}\n`], { type: "application/json" }));
+  at.download.href = URL.createObjectURL(
+    new Blob([`${JSON.stringify(made, null, 1)}\n`], { type: "application/json" }),
+  );
 }
 
 function fromForm() {
@@ -130,7 +134,8 @@ async function post(outcome) {
   if (address === null) return;
   const headers = { "content-type": "application/json" };
   const response = await fetch(address, { method: "POST", headers, body: JSON.stringify(outcome) });
-  if (!response.ok) throw new Problem(`${address} did not take the result (${response.status}): see what its server says.`);
+  if (!response.ok)
+    throw new Problem(`${address} did not take the result (${response.status}): see what its server says.`);
 }
 
 function take(files) {

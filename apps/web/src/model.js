@@ -9,7 +9,9 @@ export class Model {
   constructor() {
     this.#worker.onmessage = ({ data }) => this.#heard(data);
     this.#worker.onerror = ({ message }) => {
-      this.#heard({ problem: `The model's thread cannot start (${message ?? "no reason told"}): load the page again.` });
+      this.#heard({
+        problem: `The model's thread cannot start (${message ?? "no reason told"}): load the page again.`,
+      });
     };
   }
 

@@ -22,8 +22,12 @@ export function plot({ at, ms }, width, height) {
     ...columns.toReversed().map(({ time, low }) => `${x(time)},${y(low)}`),
   ];
   return `<svg class="plot" viewBox="0 0 ${width} ${height}" role="img" aria-label="${label(ms, total, columns)}">
-${ticks(most, step).map((value) => horizontal(y(value), short(value), width)).join("\n")}
-${seconds(total, inner.width).map((value) => vertical(x(value * 1000), short(value), height)).join("\n")}
+${ticks(most, step)
+  .map((value) => horizontal(y(value), short(value), width))
+  .join("\n")}
+${seconds(total, inner.width)
+  .map((value) => vertical(x(value * 1000), short(value), height))
+  .join("\n")}
 <polygon class="band" points="${band.join(" ")}"/>
 <polyline class="line" points="${line.join(" ")}"/>
 <text x="${MARGIN.left + inner.width / 2}" y="${height - 6}" text-anchor="middle">seconds since the warm-up</text>

@@ -19,7 +19,9 @@ export async function load({ bytes, input, classes }, { provider, threads }) {
     const outputs = await session.run({ [input.name]: new ort.Tensor("float32", values, input.shape) });
     const logits = outputs[output].data;
     if (logits.length === classes) return logits;
-    throw new Problem(`The model gives ${logits.length} logits where its bundle says ${classes}: export and bundle it again.`);
+    throw new Problem(
+      `The model gives ${logits.length} logits where its bundle says ${classes}: export and bundle it again.`,
+    );
   }
 
   return { version: ort.env.versions.web, load_ms, run };
@@ -30,7 +32,9 @@ async function runtime(provider) {
     throw new Problem("This browser has no WebGPU here: choose WASM.");
   }
   return import(`${FOLDER}/${BUILDS[provider]}`).catch((error) => {
-    throw new Problem(`onnxruntime-web cannot be loaded (${error.message}): run npm install in this app's folder.`);
+    throw new Problem(
+      `onnxruntime-web cannot be loaded (${error.message}): run npm ci --ignore-scripts in this app's folder.`,
+    );
   });
 }
 
@@ -38,7 +42,11 @@ async function create(ort, bytes, provider) {
   try {
     return await ort.InferenceSession.create(bytes, { executionProviders: [provider], logSeverityLevel: ERRORS });
   } catch (error) {
-    const reason = String(error.message ?? error).replace(/\s+/g, " ").trim(); // it throws numbers, too
-    throw new Problem(`onnxruntime-web ${ort.env.versions.web} does not load the model (${reason}): export and bundle it again.`);
+    const reason = String(error.message ?? error)
+      .replace(/\s+/g, " ")
+      .trim(); // it throws numbers, too
+    throw new Problem(
+      `onnxruntime-web ${ort.env.versions.web} does not load the model (${reason}): export and bundle it again.`,
+    );
   }
 }

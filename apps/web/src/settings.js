@@ -32,7 +32,9 @@ export function postAddress(search, page) {
   if (post === null || !query.has("benchmark")) return null;
   const address = new URL(post, page);
   if (post.startsWith("/") && address.origin === new URL(page).origin) return address.href;
-  throw new Problem(`The address asks to post to ${post}: a path of this origin, such as /result, is all that is posted to.`);
+  throw new Problem(
+    `The address asks to post to ${post}: a path of this origin, such as /result, is all that is posted to.`,
+  );
 }
 
 /** Throws a Problem unless a browser that has `cores`, and is `isolated` or not, can do what is asked. */
@@ -42,8 +44,14 @@ export function check({ provider, threads, runs, seconds, minutes }, { isolated,
   };
   demand(provider in DELEGATES, `There is no provider ${provider}: ask for wasm or webgpu.`);
   const most = provider === "wasm" ? cores : 1;
-  demand(whole(threads) && threads >= 1 && threads <= most, `${provider} takes 1 to ${most} threads here, not ${threads}.`);
-  demand(isolated || threads === 1, "This page is not cross-origin isolated: ask for one thread, or serve it with node serve.mjs.");
+  demand(
+    whole(threads) && threads >= 1 && threads <= most,
+    `${provider} takes 1 to ${most} threads here, not ${threads}.`,
+  );
+  demand(
+    isolated || threads === 1,
+    "This page is not cross-origin isolated: ask for one thread, or serve it with node serve.mjs.",
+  );
   demand(whole(runs) && runs >= 1, `The runs are ${runs}: ask for a whole number of them, at least one.`);
   demand(seconds >= 0 && seconds <= 60, `The seconds are ${seconds}: ask for 0 to 60.`);
   demand(minutes === 0 || minutes >= 2, `The minutes are ${minutes}: ask for 2 or more, or for 0.`);

@@ -21,7 +21,13 @@ export function showAnswers(list, logits, labels) {
     const share = `${(probabilities[index] * 100).toFixed(1)} %`;
     const bar = element("div", "bar", element("div"));
     bar.firstChild.style.width = share.replace(" ", "");
-    return element("li", "", element("span", "", labels?.[index] ?? `class ${index}`), element("span", "share", share), bar);
+    return element(
+      "li",
+      "",
+      element("span", "", labels?.[index] ?? `class ${index}`),
+      element("span", "share", share),
+      bar,
+    );
   });
   list.replaceChildren(...items);
 }
@@ -42,9 +48,14 @@ export function showFigures(list, { runtime, threads, latency, start, sustained 
     figures.push(["Loading", ms(start.load_ms)], ["First call", ms(start.first_ms)]);
   }
   if (sustained) {
-    figures.push(["First minute", ms(sustained.first_minute_p50_ms)], ["Last minute", ms(sustained.last_minute_p50_ms)]);
+    figures.push(
+      ["First minute", ms(sustained.first_minute_p50_ms)],
+      ["Last minute", ms(sustained.last_minute_p50_ms)],
+    );
   }
-  list.replaceChildren(...figures.map(([term, value]) => element("div", "", element("dt", "", term), element("dd", "", value))));
+  list.replaceChildren(
+    ...figures.map(([term, value]) => element("div", "", element("dt", "", term), element("dd", "", value))),
+  );
 }
 
 export function showPlot(place, timing) {

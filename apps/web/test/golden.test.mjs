@@ -59,7 +59,10 @@ test("an answer that is not finite, or nothing to compare with, gets no number",
 golden.bundles.forEach(({ bundle, problem }, index) => {
   test(`bundle ${index}: ${problem ?? "is read"}`, () => {
     if (problem === null) return check(bundle);
-    return assert.throws(() => check(bundle), (error) => error instanceof Problem && error.message.includes(problem));
+    return assert.throws(
+      () => check(bundle),
+      (error) => error instanceof Problem && error.message.includes(problem),
+    );
   });
 });
 

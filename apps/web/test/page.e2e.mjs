@@ -17,13 +17,19 @@ const { handler } = await import(pathToFileURL(join(SITE, "app", "serve.mjs")));
 const { images, bundle } = JSON.parse(readFileSync(join(SITE, "expected.json")));
 
 const FLAGS = [
-  ...["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"],
+  ...["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"],
   ...["--disable-background-networking", "--disable-component-update"],
+];
+const NO_GPU = ["--disable-gpu"];
+const SOFTWARE_GPU = [
+  ...["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"],
+  ...["--use-vulkan=swiftshader", "--enable-features=Vulkan"],
 ];
 const LOOPBACK = "127.0.0.1";
 const INSECURE = "insecure.example"; // this machine too, but for a browser no secure address
 const BROWSERS_OWN = /^(http:\/\/)?[a-z.-]+\.(google|googleapis|gvt1)\.com[:/]/; // Chromium asks them on any page
 const SHORT = { runs: "30", seconds: "0.2" };
+const PATIENCE_MS = 120_000;
 const RESULT = {
   device: ["name", "os", "soc", "arch", "cores", "emulated"],
   runtime: ["name", "version", "delegate"],
@@ -32,9 +38,10 @@ const RESULT = {
   start: ["load_ms", "first_ms"],
 };
 
-let browser;
+let browser; // without a GPU
 let server;
 let outside; // a proxy, which whatever is not on this machine is asked of
+let proxy;
 let origin; // of a host
 const asked = []; // of the proxy: nothing must be
 const posted = [];
@@ -51,11 +58,10 @@ before(async () => {
     socket.end();
   });
   server = createServer(answer);
-  const [proxy, port] = await Promise.all([outside, server].map(listening));
+  const [outsides, port] = await Promise.all([outside, server].map(listening));
   origin = (host) => `http://${host}:${port}`;
-  const args = [...FLAGS, `--host-resolver-rules=MAP ${INSECURE} 127.0.0.1`];
-  const bypass = `127.0.0.1,${INSECURE}`;
-  browser = await chromium.launch({ executablePath: CHROMIUM, args, proxy: { server: `http://127.0.0.1:${proxy}`, bypass } });
+  proxy = { server: `http://${LOOPBACK}:${outsides}`, bypass: `${LOOPBACK},${INSECURE}` };
+  browser = await launch(NO_GPU);
 });
 
 after(async () => {
@@ -63,6 +69,11 @@ after(async () => {
   server?.closeAllConnections();
   for (const open of [server, outside]) open?.close();
 });
+
+function launch(flags) {
+  const args = [...FLAGS, ...flags, `--host-resolver-rules=MAP ${INSECURE} ${LOOPBACK}`];
+  return chromium.launch({ executablePath: CHROMIUM, args, proxy });
+}
 
 function note(url) {
   if (!BROWSERS_OWN.test(url)) asked.push(url);
@@ -99,9 +110,10 @@ function withoutHeaders(response) {
 }
 
 /** Runs `look` on a page of its own, and sees that it asked nothing of any other origin. */
-async function onPage(look, { query = "", host = LOOPBACK, context: options = {}, ...amiss } = {}) {
+async function onPage(look, { query = "", host = LOOPBACK, context: options = {}, within = browser, ...amiss } = {}) {
   served = { bundle: "good", installed: true, isolated: true, ...amiss };
-  const context = await browser.newContext(options);
+  const context = await within.newContext(options);
+  context.setDefaultTimeout(PATIENCE_MS);
   const elsewhere = [];
   context.on("request", (request) => {
     const url = request.url();
@@ -127,9 +139,11 @@ function problem(page) {
 
 async function answered(page) {
   await page.waitForFunction(() => document.querySelector("#took").textContent.startsWith("Classified in"));
-  const texts = await page.locator("#answers li").evaluateAll((items) =>
-    items.map(({ children: [label, share] }) => [label.textContent, Number.parseFloat(share.textContent) / 100]),
-  );
+  const texts = await page
+    .locator("#answers li")
+    .evaluateAll((items) =>
+      items.map(({ children: [label, share] }) => [label.textContent, Number.parseFloat(share.textContent) / 100]),
+    );
   return { labels: texts.map(([label]) => label), shares: texts.map(([, share]) => share) };
 }
 
@@ -139,12 +153,18 @@ function sameAnswer({ labels, shares }, wanted, tolerance = 0) {
   shares.forEach((share, index) => assert.ok(Math.abs(share - wanted.probabilities[index]) <= written + tolerance));
 }
 
-function valid(result, { threads, timed }) {
+function valid(result, { threads, timed, delegate = "WASM SIMD" }) {
   const { schema, edgevit, export_sha256, model, quant, app, memory_mb, sustained, thermal } = result;
   assert.deepEqual(
     { schema, edgevit, export_sha256, model, quant, app, memory_mb, sustained, thermal },
     {
-      ...{ schema: 1, edgevit: bundle.edgevit, export_sha256: bundle.export_sha256, model: bundle.model, quant: bundle.quant },
+      ...{
+        schema: 1,
+        edgevit: bundle.edgevit,
+        export_sha256: bundle.export_sha256,
+        model: bundle.model,
+        quant: bundle.quant,
+      },
       ...{ app: "web", memory_mb: null, sustained: null, thermal: null },
     },
   );
@@ -157,7 +177,7 @@ function valid(result, { threads, timed }) {
   assert.match(result.device.name, /^Chrom.* \d+\./);
   assert.deepEqual([result.device.os, result.device.soc, result.device.emulated], ["Linux", null, null]);
   assert.ok(result.device.cores >= 1);
-  assert.deepEqual(result.runtime, { name: "onnxruntime", version: bundle.runtime, delegate: "WASM SIMD" });
+  assert.deepEqual(result.runtime, { name: "onnxruntime", version: bundle.runtime, delegate });
   assert.equal(result.threads, threads);
   assert.ok(result.parity.holds && result.parity.top1_matches && result.parity.sqnr_db >= result.parity.min_sqnr_db);
   assert.equal(result.parity.min_sqnr_db, bundle.min_sqnr_db);
@@ -168,7 +188,7 @@ function valid(result, { threads, timed }) {
 }
 
 /** What a page with this query posts. */
-async function postedBy(query, amiss) {
+async function postedBy(query, options) {
   posted.length = 0;
   await onPage(
     async (page) => {
@@ -176,7 +196,7 @@ async function postedBy(query, amiss) {
       assert.equal(posted.length, 1);
       assert.equal(posted[0].url, "/result");
     },
-    { query: `?benchmark&post=/result&${query}`, ...amiss },
+    { query: `?benchmark&post=/result&${query}`, ...options },
   );
   return posted[0].body;
 }
@@ -256,7 +276,7 @@ test("the button times, draws, and offers a result.json; then an image is classi
     spawned.length = 0;
     for (const [name, value] of Object.entries({ ...SHORT, threads: "2" })) await page.fill(`[name=${name}]`, value);
     await page.click("form button");
-    await page.waitForSelector("#result:not([hidden])", { timeout: 60_000 });
+    await page.waitForSelector("#result:not([hidden])");
     assert.ok(spawned.length >= 1);
     assert.match(await page.getAttribute("#plot svg", "aria-label"), /^Latency of \d+ calls over/);
     assert.equal(await page.evaluate(() => document.activeElement.id), "result");
@@ -294,6 +314,16 @@ test("of parity alone nothing is timed", async () => {
   valid(await postedBy("parity-only&threads=2"), { threads: 2, timed: false });
 });
 
+test("WebGPU answers as near, on a software adapter", async () => {
+  const within = await launch(SOFTWARE_GPU);
+  try {
+    const result = await postedBy("parity-only&provider=webgpu", { within });
+    valid(result, { threads: null, timed: false, delegate: "WebGPU" });
+  } finally {
+    await within.close();
+  }
+});
+
 for (const [query, amiss, wanted] of [
   ["threads=two", {}, /^The threads is "two"/],
   ["threads=2", { isolated: false }, /^This page is not cross-origin isolated/],
@@ -324,7 +354,10 @@ test("nothing is posted elsewhere, and the page says so", () =>
   }));
 
 for (const [amiss, wanted] of [
-  [{ bundle: "none" }, /^There is no bundle\.json in the folder bundle beside this page \(404\): write the bundle again/],
+  [
+    { bundle: "none" },
+    /^There is no bundle\.json in the folder bundle beside this page \(404\): write the bundle again/,
+  ],
   [{ bundle: "no-json" }, /^bundle\.json is not JSON/],
   [{ bundle: "schema-2" }, /^bundle\.json has the schema 2/],
   [{ bundle: "no-onnx" }, /^This bundle has no ONNX model/],
@@ -334,12 +367,15 @@ for (const [amiss, wanted] of [
   [{ bundle: "no-model" }, /^There is no onnx\/model\.onnx in the folder bundle/],
   [{ bundle: "broken-model" }, /^onnxruntime-web [\d.]+ does not load the model \(/],
   [{ bundle: "other-classes" }, /^The model gives 7 logits where its bundle says 6/],
-  [{ installed: false }, /^onnxruntime-web cannot be loaded .*: run npm install/],
+  [{ installed: false }, /^onnxruntime-web cannot be loaded .*: run npm ci/],
 ]) {
   test(`told on the page: ${Object.values(amiss)}`, () =>
     onPage(async (page) => {
       assert.match(await problem(page), wanted);
-      assert.equal(await page.locator("#problem").evaluate(({ textContent }) => /[.] ./.test(textContent.replace(/\(.*\)/, ""))), false);
+      assert.equal(
+        await page.locator("#problem").evaluate(({ textContent }) => /[.] ./.test(textContent.replace(/\(.*\)/, ""))),
+        false,
+      );
     }, amiss));
 }
 
@@ -347,7 +383,10 @@ test("parity that does not hold is told", () =>
   onPage(
     async (page) => {
       await ready(page);
-      assert.match(await page.textContent("#parity"), /^Parity does not hold on the reference input: .* where 250\.0 are needed/);
+      assert.match(
+        await page.textContent("#parity"),
+        /^Parity does not hold on the reference input: .* where 250\.0 are needed/,
+      );
     },
     { bundle: "no-parity" },
   ));
@@ -387,12 +426,15 @@ for (const colorScheme of ["light", "dark"]) {
           await page.fill("[name=runs]", "20");
           await page.fill("[name=seconds]", "0");
           await page.click("form button");
-          await page.waitForSelector("#result:not([hidden])", { timeout: 60_000 });
+          await page.waitForSelector("#result:not([hidden])");
           await ready(page);
           assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width);
           await page.evaluate(readFileSync(join(AXE, "axe.min.js"), "utf8"));
           const { violations } = await page.evaluate(() => globalThis.axe.run());
-          assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), []);
+          assert.deepEqual(
+            violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]),
+            [],
+          );
         },
         { context: { colorScheme, viewport: { width, height: 800 }, hasTouch: width === 360 } },
       ));
@@ -405,13 +447,17 @@ test("the keyboard alone chooses an image and starts a benchmark", () =>
     const order = [];
     for (let step = 0; step < 7; step++) {
       await page.keyboard.press("Tab");
-      order.push(await page.evaluate(() => document.activeElement.id || document.activeElement.name || document.activeElement.textContent));
+      order.push(
+        await page.evaluate(
+          () => document.activeElement.id || document.activeElement.name || document.activeElement.textContent,
+        ),
+      );
     }
     assert.deepEqual(order, ["choose", "provider", "threads", "runs", "seconds", "minutes", "Benchmark"]);
     await page.fill("[name=runs]", "20");
     await page.fill("[name=seconds]", "0");
     await page.keyboard.press("Enter");
-    await page.waitForSelector("#result:not([hidden])", { timeout: 60_000 });
+    await page.waitForSelector("#result:not([hidden])");
   }));
 
 test("the server has its folder's files and nothing else", async () => {

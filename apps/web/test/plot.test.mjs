@@ -18,7 +18,13 @@ function points(svg, name) {
 }
 
 test("a step in the latency is a step in the line, and slower is higher", () => {
-  const line = points(plot(calls(2000, (index) => (index < 1000 ? 2 : 4)), ...SIZE), "line");
+  const line = points(
+    plot(
+      calls(2000, (index) => (index < 1000 ? 2 : 4)),
+      ...SIZE,
+    ),
+    "line",
+  );
   const heights = [...new Set(line.map(([, y]) => y))];
   assert.equal(heights.length, 2);
   assert.ok(heights[1] < heights[0]);
@@ -26,14 +32,22 @@ test("a step in the latency is a step in the line, and slower is higher", () => 
 });
 
 test("the axes start at zero and end above all of the band", () => {
-  const svg = plot(calls(500, (index) => 2 + (index % 7) / 10), ...SIZE);
+  const svg = plot(
+    calls(500, (index) => 2 + (index % 7) / 10),
+    ...SIZE,
+  );
   assert.match(svg, />0<\/text>/);
   const highest = Math.min(...points(svg, "band").map(([, y]) => y));
   assert.ok(highest >= 12);
 });
 
 test("every point lies inside, whatever the number of calls and the clock", () => {
-  for (const timed of [calls(1, () => 5), calls(3, () => 0), calls(20, () => 900), calls(200_000, (index) => 1 + (index % 3))]) {
+  for (const timed of [
+    calls(1, () => 5),
+    calls(3, () => 0),
+    calls(20, () => 900),
+    calls(200_000, (index) => 1 + (index % 3)),
+  ]) {
     for (const [x, y] of [...points(plot(timed, ...SIZE), "line"), ...points(plot(timed, ...SIZE), "band")]) {
       assert.ok(x >= 48 && x <= 628 && y >= 12 && y <= 200, `${x}, ${y}`);
     }
@@ -41,6 +55,9 @@ test("every point lies inside, whatever the number of calls and the clock", () =
 });
 
 test("a screen reader is told what is drawn", () => {
-  const svg = plot(calls(1000, () => 2.5), ...SIZE);
+  const svg = plot(
+    calls(1000, () => 2.5),
+    ...SIZE,
+  );
   assert.match(svg, /aria-label="Latency of 1000 calls over 2\.5 seconds: medians from 2\.50 to 2\.50 ms"/);
 });

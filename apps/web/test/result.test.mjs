@@ -18,7 +18,15 @@ const NOW = new Date("2026-01-31T12:00:00.123Z");
 
 function made(changes = {}) {
   const loaded = { version: "1.2.3", load_ms: 7, first_ms: 8, output: [1, 2, 3] };
-  return result({ bundle: BUNDLE, device: { name: "x" }, settings: SETTINGS, loaded, timing: TIMING, now: NOW, ...changes });
+  return result({
+    bundle: BUNDLE,
+    device: { name: "x" },
+    settings: SETTINGS,
+    loaded,
+    timing: TIMING,
+    now: NOW,
+    ...changes,
+  });
 }
 
 test("a result has what the contract lists, in its order", () => {
@@ -43,7 +51,10 @@ test("a result has what the contract lists, in its order", () => {
 });
 
 test("what was not timed is null, and WebGPU has no threads to choose", () => {
-  const { latency, start, sustained, threads, runtime } = made({ timing: null, settings: { provider: "webgpu", threads: 1 } });
+  const { latency, start, sustained, threads, runtime } = made({
+    timing: null,
+    settings: { provider: "webgpu", threads: 1 },
+  });
   assert.deepEqual([latency, start, sustained, threads, runtime.delegate], [null, null, null, null, "WebGPU"]);
 });
 

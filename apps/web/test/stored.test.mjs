@@ -22,13 +22,22 @@ function left(...pieces) {
 
 test("a JPEG file loses its EXIF and keeps all else, what looks like EXIF in a scan too", () => {
   const start = Buffer.from([0xff, 0xd8]);
-  const [before, exif, xmp] = [segment(0xfe, "Exif, as a comment"), segment(0xe1, "Exif\0\0turned"), segment(0xe1, "http://ns.adobe")];
+  const [before, exif, xmp] = [
+    segment(0xfe, "Exif, as a comment"),
+    segment(0xe1, "Exif\0\0turned"),
+    segment(0xe1, "http://ns.adobe"),
+  ];
   const scan = Buffer.concat([segment(0xda, "scan"), exif, Buffer.from([0xff, 0xd9])]);
   assert.deepEqual(left(start, before, exif, xmp, scan), Buffer.concat([start, before, xmp, scan]));
 });
 
 test("a PNG file loses its EXIF and keeps all else", () => {
-  const [header, exif, data, end] = [chunk("IHDR", "header"), chunk("eXIf", "turned"), chunk("IDAT", "eXIf"), chunk("IEND", "")];
+  const [header, exif, data, end] = [
+    chunk("IHDR", "header"),
+    chunk("eXIf", "turned"),
+    chunk("IDAT", "eXIf"),
+    chunk("IEND", ""),
+  ];
   assert.deepEqual(left(SIGNATURE, header, exif, data, end), Buffer.concat([SIGNATURE, header, data, end]));
 });
 

@@ -13,7 +13,12 @@ async function timed(lengthOf, settings) {
   const call = async () => {
     now += lengthOf(calls++, now);
   };
-  const given = await time(call, { runs: 480, seconds: 5, minutes: 0, ...settings }, (...what) => told.push(what), () => now);
+  const given = await time(
+    call,
+    { runs: 480, seconds: 5, minutes: 0, ...settings },
+    (...what) => told.push(what),
+    () => now,
+  );
   return { ...given, calls, now, told };
 }
 
