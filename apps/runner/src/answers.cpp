@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <stdexcept>
 
 namespace edgevit {
 namespace {
@@ -16,6 +17,9 @@ std::size_t first_class(const std::vector<float>& logits) {
 }  // namespace
 
 std::vector<double> softmax(const std::vector<float>& logits) {
+  if (!std::all_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); })) {
+    throw std::runtime_error("The answer is not finite: export the model again, and compare it here with --parity-only");
+  }
   const double largest = *std::max_element(logits.begin(), logits.end());
   std::vector<double> probabilities;
   for (const float logit : logits) probabilities.push_back(std::exp(logit - largest));

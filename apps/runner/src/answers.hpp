@@ -7,6 +7,7 @@
 
 namespace edgevit {
 
+/** Throws std::runtime_error where a logit is not finite. */
 std::vector<double> softmax(const std::vector<float>& logits);
 
 /** The `count` likeliest classes, or as many as there are; the lower class first where two are as likely. */

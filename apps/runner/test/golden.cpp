@@ -96,7 +96,17 @@ void bundles(const json& golden) {
   check::that(read.labels.at(1) == "caf\u00e9" && read.models.at("onnx").min_sqnr_db == 24.5, "fields of the parts");
 }
 
+bool refused(const std::vector<float>& logits) {
+  try {
+    softmax(logits);
+    return false;
+  } catch (const std::runtime_error&) {
+    return true;
+  }
+}
+
 void not_finite() {
+  check::that(refused({1, NAN}) && refused({INFINITY, 1}), "a probability of no number");
   check::that(!sqnr_db({1, 2}, {1, NAN}) && !compare({1, 2}, {1, NAN}, -1000).holds(), "a logit that is no number");
   check::that(!sqnr_db({1, 2}, {1, INFINITY}), "a logit that is infinite");
   check::that(!compare({1, 2}, {2.1F, 2}, 0).holds(), "another first class");
