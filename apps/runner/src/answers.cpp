@@ -18,7 +18,8 @@ std::size_t first_class(const std::vector<float>& logits) {
 
 std::vector<double> softmax(const std::vector<float>& logits) {
   if (!std::all_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); })) {
-    throw std::runtime_error("The answer is not finite: export the model again, and compare it here with --parity-only");
+    throw std::runtime_error(
+        "The answer is not finite: export the model again, and compare it here with --parity-only");
   }
   const double largest = *std::max_element(logits.begin(), logits.end());
   std::vector<double> probabilities;
