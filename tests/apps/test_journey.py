@@ -1,4 +1,4 @@
-"""From an export to results in its report, by the commands that a user types: the runner here and emulated, the web app."""
+"""From an export to its report by the commands that a user types: the runner here and emulated, the web app."""
 
 import json
 import shutil
