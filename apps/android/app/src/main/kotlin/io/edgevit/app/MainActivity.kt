@@ -1,0 +1,108 @@
+package io.edgevit.app
+
+import android.Manifest
+import android.content.Intent
+import android.graphics.Bitmap
+import android.net.Uri
+import android.os.Bundle
+import android.util.Log
+import android.view.View
+import android.widget.Button
+import android.widget.ImageView
+import android.widget.TextView
+import androidx.activity.ComponentActivity
+import androidx.activity.result.PickVisualMediaRequest
+import androidx.activity.result.contract.ActivityResultContracts
+import io.edgevit.core.Classifier
+import io.edgevit.core.Pixels
+import java.util.concurrent.Executors
+import kotlin.math.min
+
+private const val TAG = "edgevit"
+private const val MOST_THREADS = 4 // the fast cores of most phones
+
+/** Says what the camera sees, or what a photo shows. */
+class MainActivity : ComponentActivity() {
+    private val worker = Executors.newSingleThreadExecutor() // to which the classifier belongs
+    private var classifier: Classifier? = null
+    private var runtimes = emptyList<String>()
+    private val answers by lazy { findViewById<TextView>(R.id.answers) }
+    private val picture by lazy { findViewById<ImageView>(R.id.picture) }
+    private val runtime by lazy { findViewById<Button>(R.id.runtime) }
+    private val camera by lazy { Camera(this, findViewById(R.id.preview), worker, ::classify) }
+
+    private val permission = registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
+        if (granted) camera.start { answers.setText(R.string.no_camera) } else answers.setText(R.string.no_permission)
+    }
+    private val picker = registerForActivityResult(ActivityResultContracts.PickVisualMedia()) { uri ->
+        if (uri != null) work { show(uri) }
+    }
+
+    override fun onCreate(state: Bundle?) {
+        super.onCreate(state)
+        setContentView(R.layout.main)
+        runtime.setOnClickListener { work { open(runtimes[(runtimes.indexOf(runtime.text.toString()) + 1) % runtimes.size]) } }
+        findViewById<Button>(R.id.photo).setOnClickListener {
+            val images = ActivityResultContracts.PickVisualMedia.ImageOnly
+            picker.launch(PickVisualMediaRequest.Builder().setMediaType(images).build())
+        }
+        findViewById<Button>(R.id.camera).setOnClickListener { watch() }
+        findViewById<Button>(R.id.benchmark).setOnClickListener {
+            startActivity(Intent(this, BenchmarkActivity::class.java))
+        }
+        work { open(Phone.store(this).bundle.models.keys.first()) }
+        watch()
+    }
+
+    override fun onDestroy() {
+        worker.execute { classifier?.close() }
+        worker.shutdown()
+        super.onDestroy()
+    }
+
+    private fun watch() {
+        picture.visibility = View.GONE
+        permission.launch(Manifest.permission.CAMERA)
+    }
+
+    /** Away from the user interface, which is told what goes wrong. */
+    private fun work(act: () -> Unit) {
+        worker.execute {
+            try {
+                act()
+            } catch (error: Exception) {
+                Log.e(TAG, sentence(error), error)
+                runOnUiThread { answers.text = sentence(error) }
+            }
+        }
+    }
+
+    private fun open(name: String) {
+        classifier?.close()
+        classifier = null
+        val store = Phone.store(this)
+        store.check(listOf(name))
+        val threads = min(MOST_THREADS, Runtime.getRuntime().availableProcessors())
+        classifier = Classifier(store.bundle, Phone(this).load(name, store.model(name), store.bundle, threads))
+        runOnUiThread {
+            runtimes = store.bundle.models.keys.toList()
+            runtime.text = name
+        }
+    }
+
+    private fun show(uri: Uri) {
+        val photo: Bitmap = photo(contentResolver, uri)
+        runOnUiThread {
+            camera.stop()
+            picture.setImageBitmap(photo)
+            picture.visibility = View.VISIBLE
+        }
+        classify(photo.pixels())
+    }
+
+    private fun classify(image: Pixels) {
+        val answer = classifier?.classify(image) ?: return
+        val lines = answer.likeliest.map { (name, probability) -> "%5.1f %%  %s".format(100 * probability, name) }
+        runOnUiThread { answers.text = (lines + "%.1f ms".format(answer.ms)).joinToString("\n") }
+    }
+}

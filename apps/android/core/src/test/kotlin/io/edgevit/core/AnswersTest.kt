@@ -1,0 +1,62 @@
+package io.edgevit.core
+
+import kotlin.math.abs
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+class AnswersTest {
+    @Test
+    fun `probabilities and the top are the host's`() {
+        for (vector in Golden.objects("answers")) {
+            val probabilities = softmax(vector.getJSONArray("logits").floats())
+            val wanted = vector.getJSONArray("probabilities").doubles()
+            probabilities.indices.forEach { assertNear(wanted[it], probabilities[it]) }
+            val top = vector.getJSONArray("top")
+            assertEquals((0 until top.length()).map(top::getInt), top(probabilities, 3))
+        }
+    }
+
+    @Test
+    fun `percentiles are the host's`() {
+        for (vector in Golden.objects("percentiles")) {
+            val timing = Timing(vector.getJSONArray("times_ms").doubles())
+            assertNear(vector.getDouble("p50_ms"), timing.p50Ms)
+            assertNear(vector.getDouble("p90_ms"), timing.p90Ms)
+            assertNear(vector.getDouble("p99_ms"), timing.p99Ms)
+            assertNear(vector.getDouble("min_ms"), timing.minMs)
+            assertNear(vector.getDouble("spread"), timing.spread)
+        }
+    }
+
+    @Test
+    fun `the noise of an output is the host's`() {
+        for (vector in Golden.objects("sqnr")) {
+            val (reference, output) = listOf("reference", "output").map { vector.getJSONArray(it).floats() }
+            assertNear(vector.getDouble("sqnr_db"), sqnrDb(reference, output))
+        }
+    }
+
+    @Test
+    fun `parity needs both the limit and the first class`() {
+        val reference = floatArrayOf(1f, 2f, 3f)
+        assertTrue(Parity.of(reference, floatArrayOf(1f, 2f, 3.5f), 17.0).holds)
+        assertFalse(Parity.of(reference, floatArrayOf(1f, 2f, 3.5f), 18.0).holds)
+        val swapped = Parity.of(reference, floatArrayOf(1f, 3f, 2.9f), 5.0)
+        assertTrue(swapped.sqnrDb > 5.0)
+        assertFalse(swapped.holds)
+    }
+
+    @Test
+    fun `logits that cannot be compared are refused`() {
+        val reference = floatArrayOf(1f, 2f)
+        assertThrows(Problem::class.java) { Parity.of(reference, floatArrayOf(1f), 0.0) }
+        assertThrows(Problem::class.java) { Parity.of(reference, floatArrayOf(1f, Float.NaN), 0.0) }
+        assertThrows(Problem::class.java) { Parity.of(floatArrayOf(0f, 0f), reference, 0.0) }
+    }
+
+    private fun assertNear(wanted: Double, found: Double) =
+        assertTrue("$wanted, not $found", abs(found - wanted) <= 1e-12 * abs(wanted))
+}
