@@ -33,7 +33,7 @@ class Camera(
         provider = found
         if (!found.hasCamera(CameraSelector.DEFAULT_BACK_CAMERA)) return absent()
         val preview = Preview.Builder().build()
-        preview.setSurfaceProvider(view.surfaceProvider)
+        preview.surfaceProvider = view.surfaceProvider
         val analysis = ImageAnalysis.Builder()
             .setOutputImageFormat(ImageAnalysis.OUTPUT_IMAGE_FORMAT_RGBA_8888)
             .setBackpressureStrategy(ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST)

@@ -2,7 +2,6 @@ package io.edgevit.app
 
 import android.Manifest
 import android.content.Intent
-import android.graphics.Bitmap
 import android.net.Uri
 import android.os.Bundle
 import android.util.Log
@@ -29,19 +28,25 @@ class MainActivity : ComponentActivity() {
     private val answers by lazy { findViewById<TextView>(R.id.answers) }
     private val picture by lazy { findViewById<ImageView>(R.id.picture) }
     private val runtime by lazy { findViewById<Button>(R.id.runtime) }
-    private val camera by lazy { Camera(this, findViewById(R.id.preview), worker, ::classify) }
+    private val camera by lazy {
+        Camera(this, findViewById(R.id.preview), worker) { image -> if (watching) guarded { classify(image) } }
+    }
+    @Volatile private var watching = false // a photo's answers stay until the camera is asked for
 
     private val permission = registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
         if (granted) camera.start { answers.setText(R.string.no_camera) } else answers.setText(R.string.no_permission)
     }
     private val picker = registerForActivityResult(ActivityResultContracts.PickVisualMedia()) { uri ->
-        if (uri != null) work { show(uri) }
+        if (uri != null) show(uri)
     }
 
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
         setContentView(R.layout.main)
-        runtime.setOnClickListener { work { open(runtimes[(runtimes.indexOf(runtime.text.toString()) + 1) % runtimes.size]) } }
+        runtime.setOnClickListener {
+            val next = runtimes[(runtimes.indexOf(runtime.text.toString()) + 1) % runtimes.size]
+            work { open(next) }
+        }
         findViewById<Button>(R.id.photo).setOnClickListener {
             val images = ActivityResultContracts.PickVisualMedia.ImageOnly
             picker.launch(PickVisualMediaRequest.Builder().setMediaType(images).build())
@@ -62,18 +67,33 @@ class MainActivity : ComponentActivity() {
 
     private fun watch() {
         picture.visibility = View.GONE
+        watching = true
         permission.launch(Manifest.permission.CAMERA)
     }
 
-    /** Away from the user interface, which is told what goes wrong. */
-    private fun work(act: () -> Unit) {
-        worker.execute {
-            try {
-                act()
-            } catch (error: Exception) {
-                Log.e(TAG, sentence(error), error)
-                runOnUiThread { answers.text = sentence(error) }
+    private fun show(uri: Uri) {
+        watching = false
+        camera.stop()
+        work {
+            val photo = photo(contentResolver, uri)
+            runOnUiThread {
+                picture.setImageBitmap(photo)
+                picture.visibility = View.VISIBLE
             }
+            classify(photo.pixels())
+        }
+    }
+
+    /** Away from the user interface. */
+    private fun work(act: () -> Unit) = worker.execute { guarded(act) }
+
+    /** The user is told what goes wrong. */
+    private fun guarded(act: () -> Unit) {
+        try {
+            act()
+        } catch (error: Exception) {
+            Log.e(TAG, sentence(error), error)
+            runOnUiThread { answers.text = sentence(error) }
         }
     }
 
@@ -81,23 +101,14 @@ class MainActivity : ComponentActivity() {
         classifier?.close()
         classifier = null
         val store = Phone.store(this)
-        store.check(listOf(name))
-        val threads = min(MOST_THREADS, Runtime.getRuntime().availableProcessors())
-        classifier = Classifier(store.bundle, Phone(this).load(name, store.model(name), store.bundle, threads))
         runOnUiThread {
             runtimes = store.bundle.models.keys.toList()
             runtime.text = name
+            runtime.isEnabled = true
         }
-    }
-
-    private fun show(uri: Uri) {
-        val photo: Bitmap = photo(contentResolver, uri)
-        runOnUiThread {
-            camera.stop()
-            picture.setImageBitmap(photo)
-            picture.visibility = View.VISIBLE
-        }
-        classify(photo.pixels())
+        store.check(listOf(name))
+        val threads = min(MOST_THREADS, Runtime.getRuntime().availableProcessors())
+        classifier = Classifier(store.bundle, Phone(this).load(name, store.model(name), store.bundle, threads))
     }
 
     private fun classify(image: Pixels) {

@@ -1,0 +1,7 @@
+package org.pytorch.executorch;
+
+public class EValue {
+    public static native EValue from(Tensor value);
+
+    public native Tensor toTensor();
+}
