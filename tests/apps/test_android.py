@@ -4,14 +4,17 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tree_sitter import Language, Parser
 
+from edgevit import pipeline
 from edgevit.bundle.apps import APPS
 from edgevit.bundle.contract import check_result
 from tests.apps import android, android_platform
 from tests.apps.android import ANDROID, APP, REPOSITORY
 from tests.apps.outside import program, run
+from tests.conftest import Exported
 
 pytestmark = pytest.mark.apps
 
@@ -77,6 +80,25 @@ def test_python_reads_what_the_core_measures(tested: tuple[str, Path]) -> None:
 def contract(heading: str) -> str:
     """A section of the contract."""
     return (REPOSITORY / "apps" / "README.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def test_the_core_reads_what_edgevit_bundles(core: Path, exported: Exported, tmp_path: Path) -> None:
+    assert exported.code == 0, exported.err
+    bundle = pipeline.bundle(exported.folder, "android", tmp_path / "copy")
+    assets, home = tmp_path / "copy" / APPS["android"].place, tmp_path / "home"
+    home.mkdir()
+    joined = ":".join(str(path) for path in [core, android.kotlin_library(), android.json_library()])
+    java = program("java", "openjdk-17-jre-headless")
+    said = json.loads(run([java, "-cp", joined, "io.edgevit.core.ReadBundleKt", str(assets), str(home)]))
+    onnx = bundle["models"]["onnx"]
+    first = int(np.fromfile(assets / onnx["reference"]["file"], "<f4").argmax())
+    label = bundle["labels"][first] if bundle["labels"] else f"class {first}"
+    image = np.fromfile(assets / bundle["reference"]["file"], "<f4")
+    wanted = {"model": "efficientvit_m0", "size": 64, "onnx": first, "label": label, "first": float(image[0])}
+    assert said == wanted
+    (installed,) = home.glob("bundle-*")
+    assert (installed / onnx["path"]).read_bytes() == (exported.folder / "onnx" / "model.onnx").read_bytes()
+    assert not [path for path in (tmp_path / "copy").rglob("*") if path.name in ("build", ".gradle")]
 
 
 def test_the_core_needs_no_android() -> None:
@@ -158,6 +180,7 @@ def test_a_script_can_start_a_measurement() -> None:
     activities = {a.get(f"{ANDROID}name"): a for a in android.merged_manifest().getroot().iter("activity")}
     assert set(activities) == {".MainActivity", ".BenchmarkActivity"}
     assert activities[".BenchmarkActivity"].get(f"{ANDROID}exported") == "true"
+    assert activities[".BenchmarkActivity"].get(f"{ANDROID}process") == ":benchmark"
     assert not list(activities[".BenchmarkActivity"])  # only by its name
     read = re.findall(
         r'get(\w+)Extra\("(\w+)"', (APP / "app/src/main/kotlin/io/edgevit/app/BenchmarkActivity.kt").read_text()

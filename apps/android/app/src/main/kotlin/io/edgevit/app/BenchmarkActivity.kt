@@ -132,7 +132,8 @@ private fun summary(result: JSONObject): String {
     val parity = result.getJSONObject("parity")
     val times = listOf("p50", "p90", "p99").joinToString { "$it %.2f ms".format(latency.getDouble("${it}_ms")) }
     val holds = if (parity.getBoolean("holds")) "holds" else "does not hold"
-    val near = "%.1f dB of %.1f".format(parity.getDouble("sqnr_db"), parity.getDouble("min_sqnr_db"))
+    val least = "%.1f dB".format(parity.getDouble("min_sqnr_db"))
+    val near = if (parity.isNull("sqnr_db")) "not finite" else "%.1f of $least".format(parity.getDouble("sqnr_db"))
     val sustained = result.optJSONObject("sustained") ?: return "$times\nparity $holds, $near"
     val minutes = listOf("first", "last").joinToString { "$it minute %.2f ms".format(sustained.getDouble("${it}_minute_p50_ms")) }
     return "$times\n$minutes\nparity $holds, $near"

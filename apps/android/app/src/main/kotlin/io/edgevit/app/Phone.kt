@@ -25,6 +25,8 @@ class Phone(private val context: Context) : Host {
         emulated = emulated(Build.HARDWARE, Build.PRODUCT),
     )
 
+    override val fresh get() = !loaded
+
     override fun thermal(): String? {
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return null
         return thermalState(context.getSystemService(PowerManager::class.java).currentThermalStatus)
@@ -32,8 +34,9 @@ class Phone(private val context: Context) : Host {
 
     override fun peakBytes(): Long? = peakBytes(File("/proc/self/status").readText())
 
-    override fun load(runtime: String, model: File, bundle: Bundle, threads: Int): Session =
-        try {
+    override fun load(runtime: String, model: File, bundle: Bundle, threads: Int): Session {
+        loaded = true
+        return try {
             when (runtime) {
                 "onnx" -> OnnxSession(model, bundle.input, threads)
                 "executorch" -> ExecuTorchSession(model, bundle.input, threads)
@@ -42,6 +45,7 @@ class Phone(private val context: Context) : Host {
         } catch (error: Exception) {
             throw Problem("$runtime does not load the model ($error): export it for the version in this app", error)
         }
+    }
 
     private fun soc(): String? {
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.S) return null
@@ -49,8 +53,9 @@ class Phone(private val context: Context) : Host {
     }
 
     companion object {
-        /** The bundle in the app's assets, on the device's storage. One thread copies it, another waits. */
-        @Synchronized
+        @Volatile private var loaded = false
+
+        /** The bundle in the app's assets, on the device's storage. */
         fun store(context: Context): Store = Store.install(context.filesDir) { context.assets.open("bundle/$it") }
     }
 }

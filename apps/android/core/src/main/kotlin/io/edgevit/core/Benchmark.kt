@@ -21,6 +21,9 @@ interface Session : Closeable {
 interface Host {
     val device: Device
 
+    /** Whether this process has loaded no model yet: what one did to its peak hides what the next does. */
+    val fresh: Boolean
+
     /** As [thermalState] names them, or null where the device does not say. */
     fun thermal(): String?
 
@@ -46,7 +49,7 @@ fun benchmark(
     store.check(listOf(settings.runtime))
     val input = store.input()
     val reference = store.logits(settings.runtime)
-    val peak = host.peakBytes()
+    val peak = if (host.fresh) host.peakBytes() else null
     val thermal = host.thermal()
     val start = clock()
     host.load(settings.runtime, store.model(settings.runtime), store.bundle, settings.threads).use { session ->

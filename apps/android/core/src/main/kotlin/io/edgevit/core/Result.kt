@@ -28,7 +28,7 @@ internal fun runtime(session: Session): JSONObject =
 
 internal fun parity(parity: Parity): JSONObject =
     JSONObject()
-        .put("sqnr_db", parity.sqnrDb)
+        .put("sqnr_db", parity.sqnrDb.orNull())
         .put("min_sqnr_db", parity.minSqnrDb)
         .put("top1_matches", parity.top1Matches)
         .put("holds", parity.holds)

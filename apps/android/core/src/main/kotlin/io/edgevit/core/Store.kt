@@ -3,6 +3,7 @@ package io.edgevit.core
 import java.io.File
 import java.io.FileNotFoundException
 import java.io.InputStream
+import java.io.RandomAccessFile
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.security.MessageDigest
@@ -43,9 +44,14 @@ class Store(val bundle: Bundle, val folder: File) {
             val text = text(open)
             val bundle = Bundle.parse(text)
             val folder = File(home, PREFIX + sha256(text.byteInputStream()).take(16))
-            if (!folder.isDirectory) copy(bundle, home, folder, open)
+            locked(home) { if (!folder.isDirectory) copy(bundle, home, folder, open) }
             return Store(bundle, folder)
         }
+
+        /** One process and one thread at a time. */
+        @Synchronized
+        private fun locked(home: File, act: () -> Unit) =
+            RandomAccessFile(File(home, "lock"), "rw").use { file -> file.channel.lock().use { act() } }
 
         private fun text(open: (String) -> InputStream): String =
             try {

@@ -3,6 +3,7 @@ package io.edgevit.core
 import kotlin.math.abs
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
@@ -45,7 +46,7 @@ class AnswersTest {
         assertTrue(Parity.of(reference, floatArrayOf(1f, 2f, 3.5f), 17.0).holds)
         assertFalse(Parity.of(reference, floatArrayOf(1f, 2f, 3.5f), 18.0).holds)
         val swapped = Parity.of(reference, floatArrayOf(1f, 3f, 2.9f), 5.0)
-        assertTrue(swapped.sqnrDb > 5.0)
+        assertTrue(swapped.sqnrDb!! > 5.0)
         assertFalse(swapped.holds)
     }
 
@@ -53,8 +54,16 @@ class AnswersTest {
     fun `logits that cannot be compared are refused`() {
         val reference = floatArrayOf(1f, 2f)
         assertThrows(Problem::class.java) { Parity.of(reference, floatArrayOf(1f), 0.0) }
-        assertThrows(Problem::class.java) { Parity.of(reference, floatArrayOf(1f, Float.NaN), 0.0) }
         assertThrows(Problem::class.java) { Parity.of(floatArrayOf(0f, 0f), reference, 0.0) }
+    }
+
+    @Test
+    fun `an answer that is not finite does not hold`() {
+        for (value in listOf(Float.NaN, Float.POSITIVE_INFINITY)) {
+            val parity = Parity.of(floatArrayOf(1f, 2f), floatArrayOf(1f, value), 0.0)
+            assertNull(parity.sqnrDb)
+            assertFalse(parity.top1Matches || parity.holds)
+        }
     }
 
     private fun assertNear(wanted: Double, found: Double) =

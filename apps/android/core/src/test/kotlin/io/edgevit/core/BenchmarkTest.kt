@@ -59,10 +59,24 @@ class BenchmarkTest {
     }
 
     @Test
+    fun `a second model's memory is not told`() {
+        phone.fresh = false
+        assertTrue(measured(Settings("onnx", threads = 1, runs = 1, seconds = 0.0)).isNull("memory_mb"))
+    }
+
+    @Test
     fun `an answer that is too far away does not hold`() {
         phone.logits = floatArrayOf(1f, 2f, 4f)
         val parity = measured(Settings("onnx", 1, runs = 1, seconds = 0.0)).getJSONObject("parity")
         assertTrue(parity.getBoolean("top1_matches"))
+        assertFalse(parity.getBoolean("holds"))
+    }
+
+    @Test
+    fun `an answer that is not finite is told`() {
+        phone.logits = floatArrayOf(1f, 2f, Float.NaN)
+        val parity = measured(Settings("onnx", 1, runs = 1, seconds = 0.0)).getJSONObject("parity")
+        assertTrue(parity.has("sqnr_db") && parity.isNull("sqnr_db"))
         assertFalse(parity.getBoolean("holds"))
     }
 
@@ -93,6 +107,8 @@ class BenchmarkTest {
         private val peaks = ArrayDeque(listOf(7_000_000L, 10_000_000L))
 
         override val device = Device("Maker Phone", "Android 17 (API 37)", null, "aarch64", 8, null)
+
+        override var fresh = true
 
         override fun thermal() = if (tells) states.removeFirst() else null
 

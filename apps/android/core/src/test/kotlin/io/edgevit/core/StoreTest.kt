@@ -36,7 +36,7 @@ class StoreTest {
         val others = temporary.bundle("executorch")
         val after = Store.install(home) { File(others, it).inputStream() }.folder
         assertFalse(before.exists())
-        assertEquals(listOf(after.name), home.list()!!.toList())
+        assertEquals(setOf(after.name, "lock"), home.list()!!.toSet())
     }
 
     @Test
