@@ -12,7 +12,8 @@ android {
         targetSdk = libs.versions.targetSdk.get().toInt()
         versionCode = 1
         versionName = "1.0"
-        buildConfigField("String", "EXECUTORCH", "\"${libs.versions.executorch.get()}\"") // which cannot tell its version
+        // ExecuTorch does not tell its version.
+        buildConfigField("String", "EXECUTORCH", "\"${libs.versions.executorch.get()}\"")
         ndk { abiFilters += listOf("arm64-v8a", "x86_64") } // those that ExecuTorch comes for
     }
 

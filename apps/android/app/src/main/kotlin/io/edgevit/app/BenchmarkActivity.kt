@@ -68,7 +68,7 @@ class BenchmarkActivity : Activity() {
         val name = intent.getStringExtra("result") ?: return
         measure(name) {
             Settings(
-                runtime = intent.getStringExtra("runtime") ?: throw Problem("no runtime: name one as in --es runtime onnx"),
+                runtime = intent.getStringExtra("runtime") ?: throw Problem("name a runtime: --es runtime onnx"),
                 threads = intent.getIntExtra("threads", 1),
                 runs = intent.getIntExtra("runs", 480),
                 seconds = intent.getFloatExtra("seconds", 5f).toDouble(),
@@ -135,6 +135,8 @@ private fun summary(result: JSONObject): String {
     val least = "%.1f dB".format(parity.getDouble("min_sqnr_db"))
     val near = if (parity.isNull("sqnr_db")) "not finite" else "%.1f of $least".format(parity.getDouble("sqnr_db"))
     val sustained = result.optJSONObject("sustained") ?: return "$times\nparity $holds, $near"
-    val minutes = listOf("first", "last").joinToString { "$it minute %.2f ms".format(sustained.getDouble("${it}_minute_p50_ms")) }
+    val minutes = listOf("first", "last").joinToString {
+        "$it minute %.2f ms".format(sustained.getDouble("${it}_minute_p50_ms"))
+    }
     return "$times\n$minutes\nparity $holds, $near"
 }

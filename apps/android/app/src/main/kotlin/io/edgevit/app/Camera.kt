@@ -45,6 +45,7 @@ class Camera(
 
     private fun pixels(image: ImageProxy): Pixels {
         val plane = image.planes[0]
-        return Pixels.rgba(plane.buffer, image.width, image.height, plane.rowStride).turned(image.imageInfo.rotationDegrees)
+        val pixels = Pixels.rgba(plane.buffer, image.width, image.height, plane.rowStride)
+        return pixels.turned(image.imageInfo.rotationDegrees)
     }
 }

@@ -49,7 +49,8 @@ class Phone(private val context: Context) : Host {
 
     private fun soc(): String? {
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.S) return null
-        return listOf(Build.SOC_MANUFACTURER, Build.SOC_MODEL).filter { it != Build.UNKNOWN }.joinToString(" ").ifEmpty { null }
+        val known = listOf(Build.SOC_MANUFACTURER, Build.SOC_MODEL).filter { it != Build.UNKNOWN }
+        return known.joinToString(" ").ifEmpty { null }
     }
 
     companion object {

@@ -51,7 +51,7 @@ fun benchmark(
     val reference = store.logits(settings.runtime)
     val peak = if (host.fresh) host.peakBytes() else null
     val thermal = host.thermal()
-    val start = clock()
+    val began = clock()
     host.load(settings.runtime, store.model(settings.runtime), store.bundle, settings.threads).use { session ->
         val loaded = clock()
         val output = session(input)
@@ -66,7 +66,7 @@ fun benchmark(
             .put("threads", settings.threads)
             .put("parity", parity(parity))
             .put("latency", latency(timing, steady))
-            .put("start", JSONObject().put("load_ms", (loaded - start) / 1e6).put("first_ms", (answered - loaded) / 1e6))
+            .put("start", start((loaded - began) / 1e6, (answered - loaded) / 1e6))
             .put("memory_mb", peak?.let { before -> host.peakBytes()?.let { (it - before) / 1e6 } }.orNull())
             .put("sustained", sustained?.let(::sustained).orNull())
             .put("thermal", thermal?.let { before -> host.thermal()?.let { thermal(before, it) } }.orNull())

@@ -24,7 +24,8 @@ class Bundle(
 ) {
     /** The model of a runtime. */
     fun model(runtime: String): Model =
-        models[runtime] ?: throw Problem("$runtime has no model in this app: choose ${models.keys.joinToString(" or ")}")
+        models[runtime]
+            ?: throw Problem("$runtime has no model in this app: choose ${models.keys.joinToString(" or ")}")
 
     /** SHA-256 by path of everything that the models of these runtimes need. */
     fun files(runtimes: Collection<String> = models.keys): Map<String, String> =

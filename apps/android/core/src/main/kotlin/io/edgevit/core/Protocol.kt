@@ -33,7 +33,9 @@ class Protocol(private val clock: Clock, private val heard: (Double) -> Unit, pr
     fun measure(runs: Int, seconds: Double): Timing {
         val (enough, deadline) = listOf(seconds, LONGEST_S).map(::after)
         val times = Times()
-        while ((times.count < runs || clock() < enough) && (times.count < FEWEST || clock() < deadline)) times.add(time())
+        while ((times.count < runs || clock() < enough) && (times.count < FEWEST || clock() < deadline)) {
+            times.add(time())
+        }
         return Timing(times.all())
     }
 

@@ -43,6 +43,9 @@ internal fun latency(timing: Timing, steady: Boolean): JSONObject =
         .put("spread", timing.spread)
         .put("steady", steady)
 
+internal fun start(loadMs: Double, firstMs: Double): JSONObject =
+    JSONObject().put("load_ms", loadMs).put("first_ms", firstMs)
+
 internal fun sustained(sustained: Sustained): JSONObject =
     JSONObject()
         .put("minutes", sustained.minutes)

@@ -9,8 +9,8 @@ fun main(folders: Array<String>) {
     store.check()
     val said = JSONObject().put("model", store.bundle.model).put("size", store.bundle.input.size)
     for (runtime in store.bundle.models.keys) {
-        val probabilities = softmax(store.logits(runtime))
-        said.put(runtime, top(probabilities, 1).single()).put("label", store.bundle.label(top(probabilities, 1).single()))
+        val first = top(softmax(store.logits(runtime)), 1).single()
+        said.put(runtime, first).put("label", store.bundle.label(first))
     }
     println(said.put("first", store.input().first().toDouble()))
 }
