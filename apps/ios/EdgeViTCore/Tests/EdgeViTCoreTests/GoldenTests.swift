@@ -1,0 +1,66 @@
+import XCTest
+
+@testable import EdgeViTCore
+
+final class GoldenTests: XCTestCase {
+    private func golden() throws -> Golden { try Golden.read() }
+
+    func testPreprocessingIsEqualToTheLastBit() throws {
+        let golden = try golden()
+        let rgb = [UInt8](try Golden.data(golden.image.file))
+        let image = Pixels(width: golden.image.width, height: golden.image.height, rgb: rgb)
+        XCTAssertEqual(golden.preprocess.count, 6)
+        for entry in golden.preprocess {
+            let found = entry.preprocess(image).map { $0.bitPattern.littleEndian }.withUnsafeBytes { Data($0) }
+            XCTAssertTrue(found == (try Golden.data(entry.tensor)), entry.tensor)
+        }
+    }
+
+    func testProbabilitiesAndTop() throws {
+        let answers = try golden().answers
+        XCTAssertEqual(answers.count, 4)
+        for answer in answers {
+            for (found, wanted) in zip(softmax(answer.logits), answer.probabilities) {
+                XCTAssertEqual(found, wanted, accuracy: 1e-15)
+            }
+            XCTAssertEqual(top(3, of: softmax(answer.logits)), answer.top)
+        }
+    }
+
+    func testPercentiles() throws {
+        let percentiles = try golden().percentiles
+        XCTAssertEqual(percentiles.count, 4)
+        for wanted in percentiles {
+            let found = Latency(times: wanted.times_ms, steady: true)
+            XCTAssertEqual(found.runs, wanted.times_ms.count)
+            for (found, wanted) in [
+                (found.p50, wanted.p50_ms), (found.p90, wanted.p90_ms), (found.p99, wanted.p99_ms),
+                (found.least, wanted.min_ms), (found.spread, wanted.spread),
+            ] {
+                XCTAssertEqual(found, wanted, accuracy: 1e-12 * wanted)
+            }
+        }
+    }
+
+    func testSQNR() throws {
+        let pairs = try golden().sqnr
+        XCTAssertEqual(pairs.count, 4)
+        for pair in pairs {
+            XCTAssertEqual(sqnr(reference: pair.reference, output: pair.output), pair.sqnr_db, accuracy: 1e-9)
+        }
+    }
+
+    func testBundlesAreReadOrRefusedWithTheirWord() throws {
+        let bundles = try Golden.bundles()
+        XCTAssertEqual(bundles.count, 10)
+        for (json, problem) in bundles {
+            if let problem {
+                XCTAssertThrowsError(try ModelBundle(json: json), problem) { error in
+                    XCTAssertTrue((error as? Problem)?.sentence.contains(problem) == true, "\(error) does not say \(problem)")
+                }
+            } else {
+                XCTAssertEqual(try ModelBundle(json: json).classes, 3)
+            }
+        }
+    }
+}
