@@ -1,5 +1,6 @@
 """The iOS app: its core, compiled and tested on Linux; the rest as far as it can be checked off a Mac."""
 
+import json
 import os
 import plistlib
 import re
@@ -11,7 +12,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from edgevit import pipeline
+from edgevit.bundle.contract import check_result
 from tests.apps.outside import fetched, missing, program, run
+from tests.conftest import export_int8
 
 pytestmark = pytest.mark.apps
 
@@ -21,7 +25,12 @@ PROJECT = APP / "EdgeViT.xcodeproj" / "project.pbxproj"
 SOURCES = sorted(path for path in APP.rglob("*.swift") if ".build" not in path.parts)
 PACKAGES = "swiftlang,libc6-dev,libstdc++-14-dev"  # swiftlang depends on a C compiler, but not on its headers
 # The compiler finds its libraries by /proc; mounts of a namespace of its own end with the process.
-IN_TREE = 'mount -t proc proc "$0/proc" && mount --bind "$1" "$0/mnt" && tree="$0" && shift && exec chroot "$tree" "$@"'
+IN_TREE = """
+mount -t proc proc "$0/proc" && mount --bind "$1" "$0/mnt" && mount --bind "$2" "$0/srv" || exit
+tree="$0"
+shift 2
+exec chroot "$tree" "$@"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +49,8 @@ def tree() -> Path:
     return fetched("debian-13-swiftlang", install)
 
 
-@pytest.mark.timeout(1800)
-def test_the_core_passes_its_tests(tree: Path) -> None:
+def swift_test(tree: Path, shared: Path, *arguments: str, **environment: str) -> str:
+    """What the core's tests print; ``shared`` is their /srv."""
     command = [
         "swift",
         "test",
@@ -52,9 +61,33 @@ def test_the_core_passes_its_tests(tree: Path) -> None:
         "-j",
         "1",
     ]
-    printed = run(["unshare", "--mount", "sh", "-c", IN_TREE, str(tree), str(REPOSITORY), *command])
+    start = ["unshare", "--mount", "sh", "-c", IN_TREE, str(tree), str(REPOSITORY), str(shared)]
+    return run([*start, *command, *arguments], env={**os.environ, **environment})
+
+
+@pytest.mark.timeout(1800)
+def test_the_core_passes_its_tests(tree: Path, tmp_path: Path) -> None:
+    printed = swift_test(tree, tmp_path)
     tests = sum(source.read_text().count("    func test") for source in SOURCES)
-    assert f"Executed {tests} tests, with 0 failures" in printed
+    assert f"Executed {tests} tests, with 1 test skipped and 0 failures" in printed  # that which is the next one here
+
+
+@pytest.mark.timeout(1800)
+def test_the_core_reads_what_bundle_writes_and_writes_what_bench_reads(
+    tree: Path, data: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    export_int8(data, checkpoint, tmp_path / "export", "--target", "executorch")
+    bundle = pipeline.bundle(tmp_path / "export", "ios", tmp_path / "app")
+    names = {"EDGEVIT_BUNDLE": "/srv/app/EdgeViT/bundle", "EDGEVIT_RESULT": "/srv/result.json"}
+    assert "Executed 1 test, with 0 failures" in swift_test(tree, tmp_path, "--filter", "ExchangeTests", **names)
+    path = tmp_path / "result.json"
+    result = check_result(json.loads(path.read_text()), path)
+    assert [result.text(key) for key in ("export_sha256", "model", "quant")] == [
+        bundle[key] for key in ("export_sha256", "model", "quant")
+    ]
+    assert result.record("parity").truth("holds")
+    assert result.record("parity").number("min_sqnr_db") == bundle["models"]["executorch"]["min_sqnr_db"]
+    assert result.record("latency").whole("runs") == 20
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)

@@ -102,8 +102,9 @@ struct ResultSection: View {
     }
 
     private var parity: String {
-        let sqnr = result.parity.sqnr.formatted(.number.precision(.fractionLength(1)))
-        return "\(sqnr) dB, \(result.parity.holds ? "holds" : "does not hold")"
+        guard let sqnr = result.parity.sqnr else { return "not finite" }
+        let holds = result.parity.holds ? "holds" : "does not hold"
+        return "\(sqnr.formatted(.number.precision(.fractionLength(1)))) dB, \(holds)"
     }
 
     private func ms(_ time: Double) -> String {

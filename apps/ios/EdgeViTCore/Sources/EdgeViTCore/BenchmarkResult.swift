@@ -72,26 +72,29 @@ public struct RuntimeUsed: Encodable, Sendable {
     }
 }
 
-/// How near the logits of the reference input came to those of the host.
+/// How near the logits of the reference input came to those of the host: `sqnr` is nil where they are not finite.
 public struct Parity: Encodable, Sendable {
-    public let sqnr: Double
+    @Null public var sqnr: Double?
     public let minimumSQNR: Double
     public let topMatches: Bool
     public let holds: Bool
 
     public init(reference: [Float], output: [Float], minimumSQNR: Double) throws {
-        guard output.count == reference.count, output.allSatisfy(\.isFinite) else {
-            throw Problem(
-                "the model gave \(output.count) logits for \(reference.count) classes, or some that are not finite: "
-                    + "export it again")
+        guard output.count == reference.count else {
+            throw Problem("the model gave \(output.count) logits for \(reference.count) classes: export it again")
         }
         guard reference.contains(where: { $0 != 0 }) else {
             throw Problem("the reference logits are all zero, so nothing compares with them: check the weights")
         }
-        sqnr = EdgeViTCore.sqnr(reference: reference.map { Double($0) }, output: output.map { Double($0) })
         self.minimumSQNR = minimumSQNR
+        guard output.allSatisfy(\.isFinite) else {
+            (sqnr, topMatches, holds) = (nil, false, false)
+            return
+        }
+        let found = EdgeViTCore.sqnr(reference: reference.map { Double($0) }, output: output.map { Double($0) })
+        sqnr = found
         topMatches = top(1, of: reference) == top(1, of: output)
-        holds = topMatches && sqnr >= minimumSQNR
+        holds = topMatches && found >= minimumSQNR
     }
 
     enum CodingKeys: String, CodingKey {
