@@ -15,7 +15,8 @@ import pytest
 from edgevit import pipeline
 from edgevit.bundle.contract import check_result
 from tests.apps.outside import fetched, missing, program, run
-from tests.conftest import export_int8
+from tests.bundle.small_apps import write_apps
+from tests.conftest import Exported
 
 pytestmark = pytest.mark.apps
 
@@ -74,11 +75,16 @@ def test_the_core_passes_its_tests(tree: Path, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(1800)
 def test_the_core_reads_what_bundle_writes_and_writes_what_bench_reads(
-    tree: Path, data: Path, checkpoint: Path, tmp_path: Path
+    tree: Path, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_int8(data, checkpoint, tmp_path / "export", "--target", "executorch")
-    bundle = pipeline.bundle(tmp_path / "export", "ios", tmp_path / "app")
-    names = {"EDGEVIT_BUNDLE": "/srv/app/EdgeViT/bundle", "EDGEVIT_RESULT": "/srv/result.json"}
+    apps = write_apps(tmp_path / "apps")
+    monkeypatch.setattr("edgevit.bundle.apps.apps", lambda: apps)
+    pipeline.bundle(exported.folder, "runner", tmp_path / "app", targets=["onnx"])
+    path = tmp_path / "app" / "bundle" / "bundle.json"
+    bundle = json.loads(path.read_text())
+    bundle["models"] = {"executorch": bundle["models"]["onnx"]}  # which is dearer to make, and is not run here
+    path.write_text(json.dumps(bundle))
+    names = {"EDGEVIT_BUNDLE": "/srv/app/bundle", "EDGEVIT_RESULT": "/srv/result.json"}
     assert "Executed 1 test, with 0 failures" in swift_test(tree, tmp_path, "--filter", "ExchangeTests", **names)
     path = tmp_path / "result.json"
     result = check_result(json.loads(path.read_text()), path)
@@ -200,7 +206,7 @@ def test_the_permissions_asked_for_are_explained() -> None:
     information = plistlib.loads((APP / "EdgeViT" / "Info.plist").read_bytes())
     explained = {key for key in information if key.endswith("UsageDescription")}
     assert explained == {"NSCameraUsageDescription"}  # the photo picker runs apart from the app and needs none
-    assert "not" in information["NSCameraUsageDescription"] or "Nothing" in information["NSCameraUsageDescription"]
+    assert "on this device" in information["NSCameraUsageDescription"]
     assert information["CFBundleIdentifier"] == "$(PRODUCT_BUNDLE_IDENTIFIER)"
     assert "NSAppTransportSecurity" not in information
 
