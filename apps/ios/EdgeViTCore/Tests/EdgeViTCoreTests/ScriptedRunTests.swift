@@ -26,7 +26,7 @@ final class ScriptedRunTests: XCTestCase {
     func testWhatIsNotUnderstoodIsRefused() {
         for line in [
             "--benchmark --runtime onnx", "--benchmark --units gpu", "--benchmark --runs many", "--benchmark --fast",
-            "--benchmark --runs", "--benchmark --threads x", "--benchmark --minutes 1",
+            "--benchmark --fast yes", "--benchmark --runs", "--benchmark --threads x", "--benchmark --minutes 1",
         ] {
             XCTAssertThrowsError(try run(line), line)
         }

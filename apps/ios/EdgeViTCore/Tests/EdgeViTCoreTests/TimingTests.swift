@@ -37,7 +37,7 @@ final class TimingTests: XCTestCase {
     func testWarmUpEndsAfterTenSecondsAndSaysSo() throws {
         let script = Script { pow(1.3, Double($0)) }
         XCTAssertFalse(try script.timing.warmUp())
-        XCTAssertGreaterThanOrEqual(script.now, 10_000_000_000)
+        XCTAssertTrue((10_000_000_000..<15_000_000_000).contains(script.now), "\(script.now)")
     }
 
     func testACallThatFillsAWindowIsAWindow() throws {
@@ -63,11 +63,11 @@ final class TimingTests: XCTestCase {
     }
 
     func testTheFirstMinuteIsToldBesideTheLast() throws {
-        let calls = try Script { $0 < 600 ? 100 : 200 }.timing.sustain(minutes: 3)
+        let calls = try Script { $0 < 600 ? 100 : $0 < 900 ? 200 : 300 }.timing.sustain(minutes: 3)
         let sustained = Sustained(minutes: 3, calls: calls)
-        XCTAssertEqual(sustained.calls, 600 + 600)
+        XCTAssertEqual(sustained.calls, 600 + 300 + 200)
         XCTAssertEqual(sustained.firstMinute, 100)
-        XCTAssertEqual(sustained.lastMinute, 200)
+        XCTAssertEqual(sustained.lastMinute, 300)
     }
 
     func testNoMinutesAreNoCalls() throws {
