@@ -7,7 +7,15 @@ from edgevit.report.document import Cell, Column, Group, Row, Section, Table
 from edgevit.report.record import Record
 from edgevit.report.sources import Source
 
-TIMES = ("p50,\nms", "p90,\nms", "p99,\nms", "load and\nfirst, ms", "memory,\nMB", "first to last\nminute, ms")
+TIMES = (
+    "runtime",
+    "p50,\nms",
+    "p90,\nms",
+    "p99,\nms",
+    "load and\nfirst, ms",
+    "memory,\nMB",
+    "first to last\nminute, ms",
+)
 TIMES_NOTE = "each program by itself; a time of an emulated processor is none"
 PARITY = (Column("runtime", True), Column("threads"), Column("parity, dB (least)"))
 PARITY_NOTE = "of one reference image, beside what the export's host computed for it"
@@ -18,7 +26,14 @@ def section(sources: Sequence[Source]) -> Section | None:
     if not any(source.devices for source in sources):
         return None
     tables = (
-        Table("device_times", "Times there", "device", tuple(map(Column, TIMES)), grouped(sources, times), TIMES_NOTE),
+        Table(
+            "device_times",
+            "Times there",
+            "device",
+            tuple(Column(name, name == "runtime") for name in TIMES),
+            grouped(sources, times),
+            TIMES_NOTE,
+        ),
         Table("device_parity", "Answers there", "device", PARITY, grouped(sources, answers), PARITY_NOTE),
         Table("device_places", "The devices", "device", WHERE, grouped(sources, places)),
     )
@@ -37,7 +52,9 @@ def grouped(sources: Sequence[Source], cells_of: Callable[[Record], tuple[Cell, 
 def times(kept: Record) -> tuple[Cell, ...]:
     result = kept.record("result")
     memory = cells.number(result, "memory_mb", ",.0f") if result.has("memory_mb") else cells.nothing("memory_mb")
-    return (*latencies(result), start(result), memory, sustained(result))
+    runs_on = result.record("runtime")
+    named = cells.words("runtime", runs_on.text("name")) if runs_on.has("name") else cells.nothing("runtime")
+    return (named, *latencies(result), start(result), memory, sustained(result))
 
 
 def answers(kept: Record) -> tuple[Cell, ...]:
