@@ -19,6 +19,7 @@ MARK = "edgevit-exit:"
 
 class Adb:
     scratch = "/data/local/tmp"
+    outlives = True
 
     def __init__(self, serial: str) -> None:
         self.name, self.serial = f"adb:{serial}", serial

@@ -16,6 +16,7 @@ MACHINES = {62: "x86_64", 183: "aarch64", 40: "arm", 243: "riscv64"}  # e_machin
 
 class Here:
     name = "local"
+    outlives = False
 
     def __init__(self) -> None:
         self.scratch = tempfile.gettempdir()

@@ -13,6 +13,9 @@ from edgevit.errors import ClaimError, InputError
 FULL = "No space left on device"
 LAST = 300  # characters of what a device said
 KILLED = 128 + 9  # the exit code of what SIGKILL ended, as shells give it
+# A program behind ssh or adb goes on when nobody waits for it any more: its number is kept while it runs.
+NUMBERED = 'file=$1; shift; "$@" & echo $! > "$file"; wait $!; code=$?; rm -f "$file"; exit $code'
+TAKEN_AWAY = 'test -f "$1/running" && kill -9 "$(cat "$1/running")"; rm -rf "$1"'
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Place(Protocol):
 
     name: str  # as its user named it, such as ssh:pi@raspberry
     scratch: str  # a folder there for what goes again
+    outlives: bool  # whether what runs there goes on when this process ends
 
     def run(self, words: Sequence[str]) -> Ran:
         """Run a command there to its end."""
@@ -47,7 +51,7 @@ class Place(Protocol):
 
 @contextmanager
 def folder_on(place: Place) -> Iterator[str]:
-    """A new folder there, which goes with all that is in it; a device that vanished keeps it."""
+    """A new folder there, which goes with all that is in it and runs of it; a device that vanished keeps it."""
     folder = f"{place.scratch}/edgevit-{secrets.token_hex(6)}"
     made = place.run(["mkdir", "-p", folder])
     if made.code != 0:
@@ -55,7 +59,12 @@ def folder_on(place: Place) -> Iterator[str]:
     try:
         yield folder
     finally:
-        place.run(["rm", "-rf", folder])
+        place.run(["sh", "-c", TAKEN_AWAY, "sh", folder])
+
+
+def run_in(place: Place, folder: str, words: Sequence[str]) -> Ran:
+    """Run a program in a folder of ``folder_on``, which ends it if it has not ended by itself."""
+    return place.run(["sh", "-c", NUMBERED, "sh", f"{folder}/running", *words] if place.outlives else words)
 
 
 def put(place: Place, folder: Path, to: str) -> None:

@@ -15,6 +15,7 @@ OPTIONS = ("-oBatchMode=yes", "-oConnectTimeout=10", "-oServerAliveInterval=5", 
 
 class Ssh:
     scratch = "/tmp"
+    outlives = True
 
     def __init__(self, host: str) -> None:
         if not host or host.startswith("-"):
