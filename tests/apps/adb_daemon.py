@@ -28,7 +28,7 @@ class Daemon:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.asks = False  # for authorisation, for ever
-        self.full = False
+        self.refuses: str | None = None  # every file, for this reason
         self.vanish_in_push = False
         self.vanish_in: str | None = None  # a shell command that has this in it
         self.running: list[subprocess.Popen[bytes]] = []
@@ -244,8 +244,8 @@ def take_file(stream: Stream, path: str) -> None:
         if stream.device.vanish_in_push:
             stream.device.vanish()
             raise GoneError
-    if stream.device.full:
-        fail(stream, "couldn't create file: No space left on device")
+    if stream.device.refuses is not None:
+        fail(stream, f"couldn't create file: {stream.device.refuses}")
         return
     where.parent.mkdir(parents=True, exist_ok=True)
     where.write_bytes(data)

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from edgevit.bench.devices.adb import Adb
+from edgevit.errors import MissingError
 from tests import conftest
 from tests.apps import board, outside
 from tests.apps.adb_daemon import Daemon
@@ -214,7 +216,11 @@ def asks(daemon: Daemon) -> None:
 
 
 def is_full(daemon: Daemon) -> None:
-    daemon.full = True
+    daemon.refuses = "No space left on device"
+
+
+def cannot_be_written_to(daemon: Daemon) -> None:
+    daemon.refuses = "Permission denied"
 
 
 def has_no_room_for_a_folder(daemon: Daemon) -> None:
@@ -234,6 +240,7 @@ def vanishes_in_timing(daemon: Daemon) -> None:
     [
         (asks, 3, "asks for authorisation", False),
         (is_full, 2, "the device is full", False),
+        (cannot_be_written_to, 2, "Permission denied): see that it can be written to", False),
         (has_no_room_for_a_folder, 2, "free space", False),
         (vanishes_in_push, 3, "vanished", True),
         (vanishes_in_timing, 3, "vanished", True),
@@ -286,6 +293,40 @@ def test_a_board_that_is_full(edgevit: Edgevit, export: Path, host: Path, built:
     assert ended.code == 2
     assert "the device is full" in one_sentence(ended.err)
     assert left(pi.root) == []
+    assert left(host) == []
+
+
+def test_adb_brings_files_there_and_back(tmp_path: Path, phone: Daemon) -> None:
+    (tmp_path / "files" / "in it").mkdir(parents=True)
+    (tmp_path / "files" / "in it" / "large").write_bytes(os.urandom(300_000))
+    connect(phone)
+    device = Adb(phone.serial)
+    assert device.push(tmp_path / "files", f"{device.scratch}/new").code == 0
+    assert device.pull(f"{device.scratch}/new/in it/large", tmp_path / "back").code == 0
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "files" / "in it" / "large").read_bytes()
+    assert device.pull(f"{device.scratch}/none", tmp_path / "none").code != 0
+    ran = device.run(["sh", "-c", "echo out; echo $1 >&2; exit 3", "sh", "it's"])
+    assert (ran.code, ran.out, ran.err) == (3, "out\n", "it's\n")
+
+
+def test_adb_notices_that_a_device_vanishes_in_a_push(tmp_path: Path, phone: Daemon) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "large").write_bytes(bytes(300_000))
+    phone.vanish_in_push = True
+    connect(phone)
+    device = Adb(phone.serial)
+    with pytest.raises(MissingError, match="vanished"):
+        device.push(tmp_path / "files", f"{device.scratch}/new")
+
+
+def test_a_file_that_does_not_arrive_whole(
+    edgevit: Edgevit, export: Path, host: Path, built: Build, phone: Daemon
+) -> None:
+    board.script(phone.root / "bin" / "sha256sum", '#!/bin/sh\nfor file; do echo "00  $file"; done\n')
+    ended = edgevit("bench", export, "--device", connect(phone), "--app", built(ANSWER))
+    assert ended.code == 1
+    assert "did not arrive whole" in one_sentence(ended.err)
+    assert left(phone.root) == []
     assert left(host) == []
 
 
