@@ -96,7 +96,8 @@ def check_times(result: Record) -> None:
     result.get("thermal")
     if result.has("thermal"):
         for key in ("before", "after"):
-            result.record("thermal").get(key)
+            heat = result.record("thermal").record(key)
+            heat.number("celsius") if "celsius" in heat.value else heat.text("state")
 
 
 def text_or_null(record: Record, key: str) -> str | None:

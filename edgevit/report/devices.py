@@ -9,6 +9,8 @@ from rich.text import Text
 
 from edgevit.bench.devices.order import Answer, nearness
 
+THROTTLED = 1.1  # times that the last minute takes of the first, from which on it is said
+
 
 def devices_report(done: Sequence[tuple[Path, Sequence[Answer], Sequence[str]]]) -> RenderableType:
     """A few lines an answer, in 80 columns."""
@@ -41,5 +43,16 @@ def timing(result: Mapping[str, Any]) -> list[str]:
         found.append(f"  cold start: {start['load_ms'] + start['first_ms']:,.0f} ms")
     if lasting is not None:
         first, last = lasting["first_minute_p50_ms"], lasting["last_minute_p50_ms"]
-        found.append(f"  {lasting['minutes']:g} minutes: p50 {first:.2f} ms in the first, {last:.2f} ms in the last")
+        slowed = f": it slowed down by {last / first - 1:.0%}" if last > THROTTLED * first else ""
+        found.append(
+            f"  {lasting['minutes']:g} minutes: p50 {first:.2f} ms in the first, {last:.2f} in the last{slowed}"
+        )
+    if result["thermal"] is not None:
+        before, after = (heat(result["thermal"][key]) for key in ("before", "after"))
+        found.append(f"  heat: {before} before, {after} after")
     return found
+
+
+def heat(found: Mapping[str, Any]) -> str:
+    """A temperature, or the word that the device has for its state."""
+    return f"{found['celsius']:.1f} °C" if "celsius" in found else str(found["state"])

@@ -207,7 +207,7 @@ def device(kind: str = "phone", **changed: Any) -> dict[str, Any]:
         "start": {"load_ms": 40.0, "first_ms": 21.0},
         "memory_mb": 31.0,
         "sustained": {"minutes": 2.0, "calls": 9000, "first_minute_p50_ms": 2.6875, "last_minute_p50_ms": 3.8125},
-        "thermal": None,
+        "thermal": {"before": {"celsius": 41.5}, "after": {"state": "serious"}},
     }
     fetched = {"schema": 1, "fetched": "2026-11-22T16:08:18Z", "device": "android:A1", "kind": kind}
     return fetched | {"result": result | changed}

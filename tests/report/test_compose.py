@@ -177,7 +177,9 @@ def test_what_was_timed_again(tmp_path: Path) -> None:
 
 def test_what_devices_said(tmp_path: Path) -> None:
     parity = {"sqnr_db": 8.5, "min_sqnr_db": 22.25, "top1_matches": False, "holds": False}
-    board = subjects.device("emulator", latency=None, start=None, memory_mb=None, sustained=None, threads=None)
+    board = subjects.device(
+        "emulator", latency=None, start=None, memory_mb=None, sustained=None, threads=None, thermal=None
+    )
     board["result"] |= {"app": "runner", "parity": parity}
     board["device"] = "local"
     board["result"]["device"] |= {"emulated": "qemu-user", "name": None, "soc": None}
@@ -185,6 +187,7 @@ def test_what_devices_said(tmp_path: Path) -> None:
     names = ("device_times", "device_parity", "device_places")
     phone, emulator = (dict(ChainMap(*rows)) for rows in zip(*(tables(report)[name] for name in names), strict=True))
     assert (phone["device"], phone["kind"], phone["name"], phone["p50_ms"]) == ("android:A1", "phone", "A B", 2.5625)
+    assert (phone["heat_before"], phone["heat_after"], emulator["heat_after"]) == ("41.5 °C", "serious", None)
     assert (phone["last_minute_p50_ms"], phone["load_ms"], phone["threads"]) == (3.8125, 40.0, 4)
     assert (emulator["kind"], emulator["emulated"], emulator["holds"]) == ("emulator", "qemu-user", False)
     assert {emulator[key] for key in ("p50_ms", "load_ms", "memory_mb", "first_minute_p50_ms", "threads")} == {None}

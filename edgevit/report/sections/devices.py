@@ -19,7 +19,7 @@ TIMES = (
 TIMES_NOTE = "each program by itself; a time of an emulated processor is none"
 PARITY = (Column("runtime", True), Column("threads"), Column("parity, dB (least)"))
 PARITY_NOTE = "of one reference image, beside what the export's host computed for it"
-WHERE = (Column("where it ran", True),)
+WHERE = (Column("heat", True), Column("where it ran", True))
 
 
 def section(sources: Sequence[Source]) -> Section | None:
@@ -64,7 +64,17 @@ def answers(kept: Record) -> tuple[Cell, ...]:
 
 
 def places(kept: Record) -> tuple[Cell, ...]:
-    return (where(kept.text("kind"), kept.record("result").record("device")),)
+    result = kept.record("result")
+    return heat(result), where(kept.text("kind"), result.record("device"))
+
+
+def heat(result: Record) -> Cell:
+    """Before it was timed and after, as far as the device tells."""
+    if not result.has("thermal"):
+        return cells.nothing("heat_before", "heat_after")
+    found = [result.record("thermal").record(key) for key in ("before", "after")]
+    told = [f"{one.number('celsius'):.1f} °C" if one.has("celsius") else one.text("state") for one in found]
+    return Cell({"heat_before": told[0], "heat_after": told[1]}, " to ".join(told))
 
 
 def runtime(record: Record) -> Cell:
