@@ -53,7 +53,8 @@ class Daemon:
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
         for process in self.running:
-            hang_up(process, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it, and all that it started, ended before
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def listen() -> socket.socket:
@@ -63,11 +64,6 @@ def listen() -> socket.socket:
         if not 5555 <= listener.getsockname()[1] <= 5585:
             return listener
         listener.close()
-
-
-def hang_up(process: "subprocess.Popen[bytes]", number: int) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, number)
 
 
 class GoneError(Exception):
