@@ -23,7 +23,7 @@ test-slow: $(INSTALLED) ## Set up; run what takes too long for every change: eve
 	$(BIN)/pytest -m slow
 
 test-apps: $(INSTALLED) ## Set up; run the sample apps' tests, which need programs that .ci/run installs, and fetch packages
-	$(BIN)/pytest -m apps
+	$(BIN)/pytest -m apps --timeout 1800
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .
