@@ -18,7 +18,7 @@ VANISH = 'touch "$GONE"; kill -9 "$SESSION"\n'  # a program that pulls the board
 SEPARATED = Path("/run/sshd")  # which sshd wants to be there where it is started by root
 FORCED = """#!/bin/sh
 case "$SSH_ORIGINAL_COMMAND" in *"$(cat {root}/vanish-in 2>/dev/null || echo never)"*) touch {root}/gone;; esac
-test -e {root}/gone && kill -9 $PPID
+test -e {root}/gone && kill -9 $PPID && exit
 export PATH={root}/bin:$PATH GONE={root}/gone SESSION=$PPID
 eval "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed 's#/tmp/edgevit-#{root}/edgevit-#g')"
 """
