@@ -40,7 +40,7 @@ def main(results: Path, deit: str | None = None, photographs: str | None = None)
         asked["dynamicvit_deit_tiny"] = Options(
             model="dynamicvit_deit_tiny", weights=deit, predictors="bundled", data=photographs
         )
-    asked["efficientvit_m5"] = Options(model="efficientvit_m5", weights="random", classes=1000)
+    asked["efficientvit_m5"] = Options(model="efficientvit_m5", weights="random", classes=10)
     results.mkdir(parents=True, exist_ok=True)
     for name, options in asked.items():
         with tempfile.TemporaryDirectory(prefix="edgevit-") as scratch:
