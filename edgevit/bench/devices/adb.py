@@ -1,11 +1,9 @@
 """An Android device behind adb: its shell, as the Debian or Google client reaches it."""
 
-import shlex
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgevit.bench.devices.place import Ran
+from edgevit.bench.devices.ran import Ran, ended, marked, unmarked
 from edgevit.errors import MissingError
 
 STATES = {
@@ -13,7 +11,6 @@ STATES = {
     "offline": "it is offline: plug it in again, or run adb reconnect",
     "no permissions": "this user may not use it: see adb's notes on udev rules",
 }
-MARK = "edgevit-exit:"
 
 
 class Adb:
@@ -35,13 +32,12 @@ class Adb:
                 raise MissingError(f"{self.name}: {mend}")
         raise MissingError(f"{self.name} is not there: adb devices lists those that are")
 
-    def run(self, words: Sequence[str]) -> Ran:
-        """The exit code comes with the output: daemons before Android 7 tell none otherwise."""
-        ran = self.adb(["-s", self.serial, "shell", f"{shlex.join(words)}; echo {MARK}$?"])
-        out, mark, code = ran.out.replace("\r\n", "\n").rpartition(MARK)
-        if not mark or not code.strip().isdecimal():
+    def run(self, words: Sequence[str], seconds: float | None = None) -> Ran:
+        ran = self.adb(["-s", self.serial, "shell", marked(words)], seconds)
+        found = unmarked(ran)
+        if found is None:
             raise MissingError(f"{self.name} vanished ({ran.last}): plug it in again")
-        return Ran(int(code), out, ran.err)
+        return found
 
     def push(self, folder: Path, to: str) -> Ran:
         ran = self.adb(["-s", self.serial, "push", f"{folder}/.", to])
@@ -54,9 +50,8 @@ class Adb:
     def pull(self, file: str, to: Path) -> Ran:
         return self.adb(["-s", self.serial, "pull", file, str(to)])
 
-    def adb(self, words: Sequence[str]) -> Ran:
+    def adb(self, words: Sequence[str], seconds: float | None = None) -> Ran:
         try:
-            done = subprocess.run(["adb", *words], capture_output=True, text=True, errors="replace", check=False)
+            return ended(["adb", *words], seconds)
         except FileNotFoundError:
             raise MissingError("adb is not installed: install Android's platform tools") from None
-        return Ran(done.returncode, done.stdout, done.stderr)

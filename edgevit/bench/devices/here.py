@@ -3,12 +3,11 @@
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgevit.bench.devices.place import Ran
+from edgevit.bench.devices.ran import Ran, ended
 from edgevit.errors import MissingError
 
 MACHINES = {62: "x86_64", 183: "aarch64", 40: "arm", 243: "riscv64"}  # e_machine, System V ABI, and its supplements
@@ -21,14 +20,11 @@ class Here:
     def __init__(self) -> None:
         self.scratch = tempfile.gettempdir()
 
-    def run(self, words: Sequence[str]) -> Ran:
-        line = [*emulator(words[0]), *words]
+    def run(self, words: Sequence[str], seconds: float | None = None) -> Ran:
         try:
-            done = subprocess.run(line, capture_output=True, text=True, errors="replace", check=False)
+            return ended([*emulator(words[0]), *words], seconds)
         except OSError as error:  # what a shell gives 127 for
             return Ran(127, "", f"{words[0]}: {error.strerror}")
-        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
-        return Ran(code, done.stdout, done.stderr)
 
     def push(self, folder: Path, to: str) -> Ran:
         try:

@@ -16,19 +16,26 @@ SCHEMA = artifact.DEVICE_SCHEMA
 COMPUTER, PHONE, BROWSER, EMULATOR = "computer", "phone", "browser", "emulator"
 
 
+LONGEST_S = 60  # of the calls that a latency is of: apps/README.md
+
+
 @dataclass(frozen=True)
 class Order:
-    """As ``edgevit.bench.session.Plan``, of one program that runs by itself."""
+    """As ``edgevit.bench.session.Plan``, of one program that runs by itself. Raises InputError for too many seconds."""
 
     threads: int = 1
     runs: int = 480
     seconds: float = 5.0
     minutes: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.seconds > LONGEST_S:
+            raise InputError(f"a device is timed for {LONGEST_S} s at most: ask for fewer --seconds, or for --minutes")
+
     @property
     def patience(self) -> float:
-        """Seconds after which a device that has not answered is not waited for: warm-up, 60 s of calls, and slack."""
-        return 240 + max(self.seconds, 60 * (self.minutes or 0))
+        """Seconds after which a device that has not answered is not waited for: warm-up, calls, and slack."""
+        return 180 + LONGEST_S + 60 * (self.minutes or 0)
 
 
 @dataclass(frozen=True)

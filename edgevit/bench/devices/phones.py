@@ -3,7 +3,6 @@
 Both read the bundle that they were built with, and leave ``result.json`` where their system lets it be fetched.
 """
 
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from edgevit.bench.devices.adb import Adb
 from edgevit.bench.devices.order import Answer, Order, answered
-from edgevit.bench.devices.place import Ran
+from edgevit.bench.devices.ran import LATE, Ran, ended
 from edgevit.errors import ClaimError, MissingError
 
 APP = "io.edgevit.app"
@@ -47,7 +46,11 @@ def waited(device: Adb, name: str, order: Order) -> str:
         if device.run(["pidof", APP]).code != 0 and device.run(["test", "-f", ANDROID_RESULT]).code != 0:
             raise ClaimError(f"{name}: the app ended without a result: the system killed it, or it was closed")
         time.sleep(EVERY)
-    raise ClaimError(f"{name}: no result came in {order.patience:.0f} s: ask for fewer --runs, and keep its screen on")
+    raise ClaimError(late(name, order))
+
+
+def late(name: str, order: Order) -> str:
+    return f"{name}: no result came in {order.patience:.0f} s: ask for fewer --runs, and keep its screen on"
 
 
 def ios(folder: Path, runtime: str, udid: str, order: Order) -> Answer:
@@ -55,7 +58,10 @@ def ios(folder: Path, runtime: str, udid: str, order: Order) -> Answer:
     name = f"ios:{udid}"
     words = ["--benchmark", "--runtime", runtime, "--threads", str(order.threads), "--runs", str(order.runs)]
     words += ["--seconds", f"{order.seconds:g}", "--minutes", f"{order.minutes or 0:g}", "--result", RESULT]
-    launched = devicectl(["process", "launch", "--console", "--terminate-existing", "--device", udid, APP, *words])
+    launch = ["process", "launch", "--console", "--terminate-existing", "--device", udid, APP, *words]
+    launched = devicectl(launch, order.patience)
+    if launched.code == LATE:
+        raise ClaimError(late(name, order))
     if launched.code != 0:
         raise MissingError(f"{name}: the app does not start ({launched.last}): install it as apps/ios's README says")
     with tempfile.TemporaryDirectory(prefix="edgevit-") as scratch:
@@ -68,11 +74,8 @@ def ios(folder: Path, runtime: str, udid: str, order: Order) -> Answer:
         return answered(to.read_text(encoding="utf-8"), name, folder)
 
 
-def devicectl(words: Sequence[str]) -> Ran:
+def devicectl(words: Sequence[str], seconds: float | None = None) -> Ran:
     try:
-        done = subprocess.run(
-            ["xcrun", "devicectl", "device", *words], capture_output=True, text=True, errors="replace", check=False
-        )
+        return ended(["xcrun", "devicectl", "device", *words], seconds)
     except FileNotFoundError:
         raise MissingError("an iPhone is reached from a Mac with Xcode: run this there") from None
-    return Ran(done.returncode, done.stdout, done.stderr)

@@ -3,34 +3,18 @@
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from edgevit import artifact
+from edgevit.bench.devices.ran import LATE, Ran
 from edgevit.errors import ClaimError, InputError
 
 FULL = "No space left on device"
-LAST = 300  # characters of what a device said
-KILLED = 128 + 9  # the exit code of what SIGKILL ended, as shells give it
 # A program behind ssh or adb goes on when nobody waits for it any more: its number is kept while it runs.
 NUMBERED = 'file=$1; shift; "$@" & echo $! > "$file"; wait $!; code=$?; rm -f "$file"; exit $code'
-TAKEN_AWAY = 'test -f "$1/running" && kill -9 "$(cat "$1/running")"; rm -rf "$1"'
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self) -> str:
-        """The last line that it printed, of its errors if there are such."""
-        lines = [line.strip() for text in (self.out, self.err) for line in text.splitlines() if line.strip()]
-        return lines[-1][:LAST] if lines else "nothing was said"
+END = 'test -f "$1/running" && kill -9 "$(cat "$1/running")"'
+TAKE_AWAY = f'{END}; rm -rf "$1"'
 
 
 class Place(Protocol):
@@ -40,8 +24,8 @@ class Place(Protocol):
     scratch: str  # a folder there for what goes again
     outlives: bool  # whether what runs there goes on when this process ends
 
-    def run(self, words: Sequence[str]) -> Ran:
-        """Run a command there to its end."""
+    def run(self, words: Sequence[str], seconds: float | None = None) -> Ran:
+        """Run a command there to its end, which is LATE after so many ``seconds``."""
         ...
 
     def push(self, folder: Path, to: str) -> Ran:
@@ -59,12 +43,17 @@ def folder_on(place: Place) -> Iterator[str]:
     try:
         yield folder
     finally:
-        place.run(["sh", "-c", TAKEN_AWAY, "sh", folder])
+        place.run(["sh", "-c", TAKE_AWAY, "sh", folder])
 
 
-def run_in(place: Place, folder: str, words: Sequence[str]) -> Ran:
-    """Run a program in a folder of ``folder_on``, which ends it if it has not ended by itself."""
-    return place.run(["sh", "-c", NUMBERED, "sh", f"{folder}/running", *words] if place.outlives else words)
+def run_in(place: Place, folder: str, words: Sequence[str], seconds: float) -> Ran:
+    """Run a program in a folder of ``folder_on``, which ends it if it has not ended by itself; so does ``seconds``."""
+    if not place.outlives:
+        return place.run(words, seconds)
+    ran = place.run(["sh", "-c", NUMBERED, "sh", f"{folder}/running", *words], seconds)
+    if ran.code == LATE:
+        place.run(["sh", "-c", END, "sh", folder])
+    return ran
 
 
 def put(place: Place, folder: Path, to: str) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgevit.bench.devices.order import Answer, Order, answered
-from edgevit.bench.devices.place import KILLED, Place, Ran, folder_on, put, run_in
+from edgevit.bench.devices.place import Place, folder_on, put, run_in
+from edgevit.bench.devices.ran import KILLED, LATE, Ran
 from edgevit.bundle import make
 from edgevit.bundle.make import Progress
 from edgevit.errors import ClaimError, EdgevitError, InputError
@@ -55,7 +56,9 @@ def one(name: str, folder: Path, place: Place, there: str, order: Order) -> Answ
     words = [f"{there}/app/bin/{PROGRAM.format(name)}", f"{there}/bundle"]
     words += ["--threads", str(order.threads), "--runs", str(order.runs), "--seconds", f"{order.seconds:g}"]
     words += ["--minutes", f"{order.minutes:g}"] if order.minutes else []
-    ran = run_in(place, there, words)
+    ran = run_in(place, there, words, order.patience)
+    if ran.code == LATE:
+        raise ClaimError(f"{name} on {place.name}: no result came in {order.patience:.0f} s: ask for fewer --runs")
     if ran.code not in (0, PARITY_BROKEN):
         raise ClaimError(f"{name} on {place.name}: {ending(ran)}")
     return answered(ran.out, place.name, folder, android_of(place))

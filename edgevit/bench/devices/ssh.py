@@ -4,11 +4,11 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
-from edgevit.bench.devices.place import Ran
+from edgevit.bench.devices.ran import Ran, ended, marked, unmarked
 from edgevit.errors import InputError, MissingError
 
-UNREACHABLE = 255  # ssh's own exit code (ssh(1)); any other is the command's
 # Nothing is asked on the terminal, and a device that vanishes is noticed within 15 s.
 OPTIONS = ("-oBatchMode=yes", "-oConnectTimeout=10", "-oServerAliveInterval=5", "-oServerAliveCountMax=3")
 
@@ -22,29 +22,23 @@ class Ssh:
             raise InputError(f"ssh:{host} names no host: take ssh:USER@HOST, or a name of your ssh config")
         self.name, self.host = f"ssh:{host}", host
 
-    def run(self, words: Sequence[str]) -> Ran:
-        return self.ssh(shlex.join(words))
+    def run(self, words: Sequence[str], seconds: float | None = None) -> Ran:
+        return self.ssh(words, seconds)
 
     def push(self, folder: Path, to: str) -> Ran:
         with subprocess.Popen(["tar", "-C", str(folder), "-cf", "-", "."], stdout=subprocess.PIPE) as tar:
-            ran = self.ssh(shlex.join(["tar", "-C", to, "-xf", "-"]), tar.stdout)
+            ran = self.ssh(["tar", "-C", to, "-xf", "-"], stdin=tar.stdout)
             if tar.stdout is not None:
                 tar.stdout.close()
         return ran
 
-    def ssh(self, line: str, stdin: object = subprocess.DEVNULL) -> Ran:
+    def ssh(self, words: Sequence[str], seconds: float | None = None, stdin: IO[bytes] | None = None) -> Ran:
+        line = shlex.join(["sh", "-c", marked(words)])  # whatever the login shell there is
         try:
-            done = subprocess.run(
-                ["ssh", *OPTIONS, "--", self.host, line],
-                stdin=stdin,  # type: ignore[call-overload]
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
+            ran = ended(["ssh", *OPTIONS, "--", self.host, line], seconds, stdin)
         except FileNotFoundError:
             raise MissingError("ssh is not installed: install OpenSSH's client") from None
-        ran = Ran(done.returncode, done.stdout, done.stderr)
-        if ran.code == UNREACHABLE:
+        found = unmarked(ran)
+        if found is None:
             raise MissingError(f"{self.name} cannot be reached ({ran.last}): try ssh {self.host} true")
-        return ran
+        return found

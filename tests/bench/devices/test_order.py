@@ -8,7 +8,7 @@ import pytest
 
 from edgevit import artifact
 from edgevit.bench.devices.order import Answer, Order, answered, keep
-from edgevit.errors import ClaimError
+from edgevit.errors import ClaimError, InputError
 from tests.bench.devices.stand_in import RESULT, export
 
 DEVICE = RESULT["device"]
@@ -84,4 +84,10 @@ def test_parity_that_does_not_hold_is_a_failure() -> None:
 
 
 def test_a_device_is_waited_for_as_long_as_it_was_asked_to_take() -> None:
-    assert Order().patience < Order(seconds=500).patience < Order(minutes=10).patience
+    assert Order(seconds=60).patience > 60 + 10
+    assert Order(minutes=10).patience == Order().patience + 600
+
+
+def test_more_seconds_than_a_device_times_are_not_asked_for() -> None:
+    with pytest.raises(InputError, match="a device is timed for 60 s at most: ask for fewer --seconds"):
+        Order(seconds=61)

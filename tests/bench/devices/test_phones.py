@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgevit import artifact
-from edgevit.bench.devices import adb, phones
+from edgevit.bench.devices import phones, ran
 from edgevit.bench.devices.adb import Adb
 from edgevit.bench.devices.order import Order
 from edgevit.errors import ClaimError, MissingError
@@ -111,6 +111,15 @@ def test_a_phone_that_never_answers_is_not_waited_for_longer_than_it_may_take(
         phones.android(folder, "onnx", "A1", Order())
 
 
+def test_an_iphone_that_never_answers_is_not_waited_for_either(
+    phone: Callable[..., Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone(START="exec sleep 60")
+    monkeypatch.setattr(Order, "patience", 0.2)
+    with pytest.raises(ClaimError, match="ios:U-1: no result came in 0 s: ask for fewer --runs"):
+        phones.ios(folder, "coreml", "U-1", Order())
+
+
 def test_an_iphone_answers(phone: Callable[..., Path], folder: Path) -> None:
     files = phone()
     (files / "result.json").write_text(result(folder, "ios"))
@@ -147,4 +156,4 @@ def test_a_client_that_is_not_installed_is_named(folder: Path, monkeypatch: pyte
 
 def test_an_exit_code_is_told_apart_from_what_is_printed(phone: Callable[..., Path]) -> None:
     phone()
-    assert adb.MARK not in Adb("A1").run(["cat"]).out
+    assert ran.MARK not in Adb("A1").run(["cat"]).out

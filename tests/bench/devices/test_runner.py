@@ -12,6 +12,7 @@ from edgevit.bench.devices import here, named, runner
 from edgevit.bench.devices.here import Here, machine_of
 from edgevit.bench.devices.order import Answer, Order
 from edgevit.bench.devices.place import Place
+from edgevit.bench.devices.ran import Ran
 from edgevit.bench.devices.ssh import Ssh
 from edgevit.errors import ClaimError, EdgevitError, InputError, MissingError
 from edgevit.steps import silent
@@ -22,8 +23,9 @@ SSH = """#!/bin/sh
 while [ "$1" != "--" ]; do shift; done
 case "$2" in
   gone) echo "ssh: connect to host gone port 22: Connection refused" >&2; exit 255;;
-  full) case "$3" in tar*) echo "tar: ./x: Cannot write: No space left on device" >&2; exit 2;; esac;;
-  torn) case "$3" in *sha256sum*) exit 0;; esac;;
+  full) case "$3" in *tar*) echo "tar: Cannot write: No space left on device" >&2; echo edgevit-exit:2; exit;; esac;;
+  torn) case "$3" in *sha256sum*) echo edgevit-exit:0; exit;; esac;;
+  closed) echo "This account is currently not available."; exit 1;;
 esac
 exec sh -c "$3"
 """
@@ -106,6 +108,7 @@ def test_parity_that_does_not_hold_is_an_answer_all_the_same(folder: Path, scrat
         ("gone", MissingError, r"ssh:gone cannot be reached \(.*Connection refused\): try ssh gone true"),
         ("full", InputError, "ssh:full: the device is full: free space on it"),
         ("torn", ClaimError, "ssh:torn: .* did not arrive whole .*: try again"),
+        ("closed", MissingError, r"ssh:closed cannot be reached \(This account is currently not available.\)"),
     ],
 )
 def test_a_host_that_fails_is_one_sentence(
@@ -114,6 +117,31 @@ def test_a_host_that_fails_is_one_sentence(
     with pytest.raises(kind, match=reason):
         ask(folder, Ssh(host), built(tmp_path / "built"))
     assert not any(scratch.iterdir())
+
+
+@pytest.mark.usefixtures("_ssh")
+def test_a_program_may_end_as_ssh_does_where_it_cannot_reach_a_host(
+    folder: Path, scratch: Path, tmp_path: Path
+) -> None:
+    (error,) = ask(folder, Ssh("pi@board"), built(tmp_path / "built", "echo trouble >&2", 255))
+    assert str(error) == "onnx on ssh:pi@board: it ended with 255 (trouble)"
+    assert not any(scratch.iterdir())
+
+
+@pytest.mark.usefixtures("_ssh")
+@pytest.mark.parametrize("name", ["local", "ssh"])
+def test_a_program_that_hangs_is_ended(
+    name: str, folder: Path, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Order, "patience", 2.0)
+    number = tmp_path / "number"
+    app = built(tmp_path / "built", f"echo $$ > {number}; exec sleep 300")
+    (error,) = ask(folder, Here() if name == "local" else Ssh("pi@board"), app)
+    assert isinstance(error, ClaimError)
+    assert str(error).endswith("no result came in 2 s: ask for fewer --runs")
+    assert not any(scratch.iterdir())
+    process = Path(f"/proc/{number.read_text().strip()}/stat")
+    assert not process.exists() or process.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_what_was_not_built_is_said(folder: Path, tmp_path: Path) -> None:
@@ -152,9 +180,7 @@ class Told:
     def __init__(self, properties: Mapping[str, str] | None) -> None:
         self.properties = properties
 
-    def run(self, words: Any) -> Any:
-        from edgevit.bench.devices.place import Ran
-
+    def run(self, words: Any, seconds: float | None = None) -> Any:
         if self.properties is None:
             return Ran(127, "", "getprop: not found")
         return Ran(0, self.properties.get(words[1], "") + "\n", "")
