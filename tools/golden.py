@@ -62,26 +62,46 @@ def golden() -> dict[str, Any]:
         ],
         "answers": [answer(logits) for logits in LOGITS],
         "percentiles": [percentiles(times) for times in TIMES],
-        "sqnr": [{"reference": a, "output": b, "sqnr_db": sqnr_db(np.array([a]), np.array([b]))} for a, b in PAIRS],
+        "parity": [parity(*case) for case in PARITIES],
         "bundles": [{"bundle": changed(path, value), "problem": problem} for path, value, problem in BUNDLES],
     }
 
 
-LOGITS = ([1.5, -0.25, 3.0, 3.0, 0.0], [1000.0, 999.0, -1000.0], [-2.5, -2.5, -2.5, -2.5], [0.125])
+LOGITS = (
+    [1.5, -0.25, 3.0, 3.0, 0.0],
+    [1000.0, 999.0, -1000.0],
+    [-2.5, -2.5, -2.5, -2.5],
+    [0.125],
+    [0.0, -2000.0, -1000.0],  # of which the last two have the same probability, 0
+)
 TIMES = ([1.0], [2.0, 1.0], [5.0, 1.0, 4.0, 2.0, 3.0], [0.1 * (i * 7 % 101) + 1 for i in range(100)])
-PAIRS = (
-    ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),
-    ([1.0, 2.0, 3.0], [1.0, 2.0, 3.5]),
-    ([0.5, -0.5], [0.4375, -0.5625]),
-    ([1e20, 1.0], [1e20, 2.0]),
+PARITIES: tuple[tuple[list[float], list[float], float], ...] = (  # the reference, the answer, the least SQNR
+    ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 60.0),
+    ([1.0, 2.0, 3.0], [1.0, 2.0, 3.5], 17.0),
+    ([1.0, 2.0, 3.0], [1.0, 2.0, 3.5], 18.0),
+    ([0.5, -0.5], [0.4375, -0.5625], 18.0),
+    ([1e20, 1.0], [1e20, 2.0], 60.0),  # farther than the farthest that is told
+    ([1.0, 2.0, 3.0], [1.0, 3.0, 2.875], 5.0),  # near, and another class
+    ([1.0, 3.0, 3.0], [1.0, 3.0, 3.125], 5.0),  # of equal logits the first is the class
+    ([1.0, 2.0], [1.0, np.nan], 0.0),
 )
 
 
 def answer(logits: list[float]) -> dict[str, Any]:
     """Its probabilities, and the classes of the TOP."""
     powers = np.exp(np.array(logits) - max(logits))
-    order = sorted(range(len(logits)), key=lambda index: (-logits[index], index))
+    order = sorted(range(len(logits)), key=lambda index: (-powers[index], index))
     return {"logits": logits, "probabilities": (powers / powers.sum()).tolist(), "top": order[:TOP]}
+
+
+def parity(reference: list[float], output: list[float], least: float) -> dict[str, Any]:
+    """Parity as a result tells it; a number of the answer that is not finite is null."""
+    given = {"reference": reference, "output": [x if np.isfinite(x) else None for x in output], "min_sqnr_db": least}
+    if not np.isfinite(output).all():
+        return given | {"sqnr_db": None, "top1_matches": False, "holds": False}
+    found = sqnr_db(np.array([reference]), np.array([output]))
+    same = int(np.argmax(reference)) == int(np.argmax(output))
+    return given | {"sqnr_db": found, "top1_matches": same, "holds": same and found >= least}
 
 
 def percentiles(times: list[float]) -> dict[str, Any]:
@@ -123,6 +143,10 @@ BUNDLES: tuple[tuple[str, Any, str | None], ...] = (  # what is changed, to what
     ("preprocess.crop", 28, "crop"),
     ("preprocess.resize", 30, "resize"),
     ("models", {}, "models"),
+    ("reference.file", "../reference.f32", "leaves"),
+    ("models.onnx.path", "/onnx/model.onnx", "leaves"),
+    ("models.onnx.files", {"onnx/../../model.onnx": DIGEST}, "leaves"),
+    ("models.onnx.reference.file", "", "leaves"),
 )
 
 

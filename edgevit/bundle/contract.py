@@ -1,6 +1,6 @@
 """What Python reads of ``bundle.json`` and ``result.json``: ``apps/README.md`` says what they hold."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,16 @@ def check_bundle(bundle: Mapping[str, Any]) -> None:
         raise InputError(f"its resize of {preprocess['resize']} is less than its crop: bundle the export again")
     if not bundle["models"]:
         raise InputError("it has no models: bundle an export with one that the app runs")
+    for path in paths(bundle):
+        if any(step in ("", ".", "..") for step in path.split("/")):
+            raise InputError(f"its path {path!r} leaves the bundle: bundle the export again")
+
+
+def paths(bundle: Mapping[str, Any]) -> Iterator[str]:
+    """Of every file that it names."""
+    yield bundle["reference"]["file"]
+    for model in bundle["models"].values():
+        yield from (model["path"], *model["files"], model["reference"]["file"])
 
 
 def read_bundle(folder: Path) -> dict[str, Any]:

@@ -118,11 +118,14 @@ def clearest(run: Run, images: Any, advance: Callable[[int], None]) -> NDArray[n
 def model(name: str, run: Run, x: NDArray[np.float32], manifest: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """What a bundle says of one model, whose files lie in ``out / name``."""
     described = artifact.describe_files(out / name)
+    logits = run(x)
+    if not np.any(logits):
+        raise InputError(f"{name} gives nothing but zeros, so that nothing compares with it: export trained weights")
     return {
         "path": f"{name}/{TARGETS[name].file}",
         "files": {f"{name}/{path}": digest for path, digest in described["files"].items()},
         "bytes": described["bytes"],
-        "reference": write_floats(out / f"reference-{name}.f32", run(x)),
+        "reference": write_floats(out / f"reference-{name}.f32", logits),
         "min_sqnr_db": nearness(name, run, x, manifest),
     }
 

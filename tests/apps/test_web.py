@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from edgevit.images import Preprocess
 from tests.apps.outside import npm, program, run
@@ -178,7 +178,7 @@ def spoil(good: Path) -> None:
 
 
 def make_images(folder: Path) -> None:
-    """What every decoder agrees on first; then what a browser would turn or convert if it were let."""
+    """What every decoder agrees on first; then what a browser converts unless it is told not to, and what it turns."""
     folder.mkdir()
     picture().save(folder / "landscape.png")
     picture().rotate(90, expand=True).save(folder / "portrait.png")
@@ -187,26 +187,40 @@ def make_images(folder: Path) -> None:
     linear.add(b"gAMA", (100_000).to_bytes(4, "big"))
     linear.add(b"cHRM", b"".join(value.to_bytes(4, "big") for value in CHROMATICITIES))
     picture().save(folder / "gamma.png", pnginfo=linear)
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    picture().save(folder / "turned.png", exif=turned)
-    picture().resize((244, 184)).save(folder / "turned.jpg", quality=95, subsampling=0, exif=turned)
+    picture().save(folder / "turned.png", exif=orientation(6))
+    picture().save(folder / "mirrored.png", exif=orientation(5))
+    picture().resize((244, 184)).save(folder / "turned.jpg", quality=95, subsampling=0, exif=orientation(6))
 
     transparent = picture().convert("RGBA")
     transparent.putpixel((60, 45), (1, 2, 3, 254))
     transparent.save(folder / "transparent.png")
     (folder / "text.png").write_text("no image")
-    picture().save(folder / "other.webp")
     (folder / "broken.png").write_bytes((folder / "landscape.png").read_bytes()[:200])
 
 
+IMAGES = ("landscape.png", "portrait.png", "larger.png", "gamma.png", "turned.png", "mirrored.png", "turned.jpg")
 CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # sRGB's: white, red, green, blue
+
+
+def orientation(value: int) -> Image.Exif:
+    """How a camera was held, as its file says: CIPA DC-008, tag 0x0112."""
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
 
 
 def answers(folder: Path, model: ort.InferenceSession) -> Iterator[dict[str, Any]]:
     """Of each image its pixels' digest, and the five classes that Python finds most likely."""
-    for name in ("landscape.png", "portrait.png", "larger.png", "gamma.png", "turned.png", "turned.jpg"):
-        image = Image.open(folder / name).convert("RGB")
+    for name in (
+        "landscape.png",
+        "portrait.png",
+        "larger.png",
+        "gamma.png",
+        "turned.png",
+        "mirrored.png",
+        "turned.jpg",
+    ):
+        image = ImageOps.exif_transpose(Image.open(folder / name)).convert("RGB")
         powers = np.exp(np.float64(logits(model, PREPROCESS(image))))
         order = np.argsort(-powers)[:5]
         yield {

@@ -135,3 +135,10 @@ def test_core_ml_in_another_form_is_refused() -> None:
     with pytest.raises(InputError, match="an app takes a tensor and logits: export Core ML without --image-input"):
         make.check_form({"options": options}, ["coreml"])
     make.check_form({"options": options}, ["executorch"])
+
+
+def test_nothing_is_compared_with_zeros(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    x = np.ones((1, 3, 4, 4), np.float32)
+    with pytest.raises(InputError, match="onnx gives nothing but zeros, so that nothing compares with it"):
+        make.model("onnx", lambda x: np.zeros((1, 10), np.float32), x, {}, tmp_path)

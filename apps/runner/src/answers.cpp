@@ -45,7 +45,8 @@ std::optional<double> sqnr_db(const std::vector<float>& reference, const std::ve
     signal += wanted * wanted;
     noise += difference * difference;
   }
-  if (signal == 0 || !std::isfinite(noise)) return std::nullopt;
+  if (signal == 0) throw std::runtime_error("The reference output is all zero: export trained weights and bundle them");
+  if (!std::isfinite(noise)) return std::nullopt;
   return noise == 0 ? kMostDb : std::min(kMostDb, 10 * std::log10(signal / noise));
 }
 

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 
@@ -90,17 +91,28 @@ std::vector<std::string> labels(const json& names, int classes) {
   return names.get<std::vector<std::string>>();
 }
 
+/** The text of a field that names a file, if that lies in the bundle's folder. */
+std::string inside(const std::string& name) {
+  std::istringstream steps(name + "/");
+  bool stays = true;
+  for (std::string step; std::getline(steps, step, '/');) {
+    stays = stays && !step.empty() && step != "." && step != "..";
+  }
+  if (!stays) refuse("has a path \"" + name + "\" that leaves the bundle");
+  return name;
+}
+
 ModelEntry model(const json& entry) {
   const json& files = field(entry, "files");
   const json& bytes = field(entry, "bytes");
   if (!files.is_object()) refuse("has files of a model that are no digests by path");
   if (!bytes.is_number_unsigned()) refuse("has bytes of a model that are no count");
-  ModelEntry read{text(entry, "path"),
+  ModelEntry read{inside(text(entry, "path")),
                   {},
                   bytes.get<std::uintmax_t>(),
-                  text(field(entry, "reference"), "file"),
+                  inside(text(field(entry, "reference"), "file")),
                   number(field(entry, "min_sqnr_db"), "min_sqnr_db")};
-  for (const auto& [path, digest] : files.items()) read.files.emplace_back(path);
+  for (const auto& [path, digest] : files.items()) read.files.emplace_back(inside(path));
   return read;
 }
 
@@ -144,7 +156,7 @@ Bundle parse_bundle(const std::string& text_of_it) {
           classes,
           labels(field(bundle, "labels"), classes),
           preprocess(field(bundle, "preprocess"), side),
-          text(field(bundle, "reference"), "file"),
+          inside(text(field(bundle, "reference"), "file")),
           models(field(bundle, "models"))};
 }
 

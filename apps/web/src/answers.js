@@ -4,8 +4,9 @@ import { Problem } from "./problem.js";
 
 const MAX_DB = 200;
 
-/** The probabilities of logits. */
+/** The probabilities of logits. Throws a Problem where one is not finite. */
 export function softmax(logits) {
+  if (!logits.every(Number.isFinite)) throw new Problem("The model's answer is not finite here: try the other provider.");
   const largest = logits.reduce((a, b) => Math.max(a, b));
   const powers = Array.from(logits, (logit) => Math.exp(logit - largest));
   const sum = powers.reduce((a, b) => a + b);
@@ -37,12 +38,12 @@ export function summary(times) {
   return { runs: times.length, p50_ms: p50, p90_ms: p90, p99_ms: p99, min_ms: ascending[0], spread: (p75 - p25) / p50 };
 }
 
-/** Signal to quantisation noise, in dB. Throws a Problem where it would be no number. */
+/** Signal to quantisation noise in dB, or null of an output that is not finite. Throws a Problem for a reference of zeros. */
 export function sqnr(reference, output) {
   const signal = reference.reduce((sum, value) => sum + value * value, 0);
   const noise = reference.reduce((sum, value, index) => sum + (value - output[index]) ** 2, 0);
-  if (!Number.isFinite(noise)) throw new Problem("The model's answer is not finite here: try the other provider.");
   if (signal === 0)
     throw new Problem("The reference answer is all zero, so nothing compares with it: export it again.");
+  if (!Number.isFinite(noise)) return null;
   return noise === 0 ? MAX_DB : Math.min(MAX_DB, 10 * Math.log10(signal / noise));
 }

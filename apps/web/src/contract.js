@@ -22,6 +22,16 @@ export function check(bundle) {
   demand(String(input.shape) === String([1, 3, crop, crop]), `has a crop of ${crop} for an input of ${input.shape}`);
   demand(resize >= crop, `has a resize of ${resize}, which is less than its crop of ${crop}`);
   demand(Object.keys(models ?? {}).length > 0, "has no models");
+  for (const path of paths(bundle)) demand(inside(path), `has the path "${path}", which leaves the bundle`);
+}
+
+function paths({ reference, models }) {
+  const named = Object.values(models).map(({ path, files, reference }) => [path, ...Object.keys(files), reference.file]);
+  return [reference.file, ...named.flat()];
+}
+
+function inside(path) {
+  return path.split("/").every((step) => !["", ".", ".."].includes(step));
 }
 
 function threeNumbers(values) {

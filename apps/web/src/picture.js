@@ -1,16 +1,13 @@
-/** An image file's pixels as they are stored: neither turned by EXIF nor converted between colour spaces. */
+/** An image file's pixels, upright as its EXIF says, and not converted between colour spaces. */
 
 import { Problem } from "./problem.js";
-import { withoutExif } from "./stored.js";
 
-const AS_STORED = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
+const UPRIGHT = { imageOrientation: "from-image", premultiplyAlpha: "none", colorSpaceConversion: "none" };
 
 /** `{width, height, data}` of 8-bit RGB pixels, and the `canvas` that they were read from. */
 export async function read(file) {
-  const parts = withoutExif(await file.arrayBuffer());
-  if (parts === null) throw new Problem(`${file.name} is neither a JPEG nor a PNG file: choose one of those.`);
-  const bitmap = await createImageBitmap(new Blob(parts), AS_STORED).catch(() => {
-    throw new Problem(`${file.name} is a broken image, which this browser cannot read: choose another.`);
+  const bitmap = await createImageBitmap(file, UPRIGHT).catch(() => {
+    throw new Problem(`${file.name} is no image that this browser can read: choose a JPEG or PNG file.`);
   });
   const { width, height } = bitmap;
   const canvas = Object.assign(document.createElement("canvas"), { width, height });

@@ -6,6 +6,7 @@ import { DELEGATES } from "./settings.js";
 /** How near the answer for the reference input comes to that of the host that exported the model. */
 export function parity({ logits, min_sqnr_db }, output) {
   const sqnr_db = sqnr(logits, output);
+  if (sqnr_db === null) return { sqnr_db, min_sqnr_db, top1_matches: false, holds: false };
   const top1_matches = first(logits) === first(output);
   return { sqnr_db, min_sqnr_db, top1_matches, holds: top1_matches && sqnr_db >= min_sqnr_db };
 }
@@ -23,7 +24,7 @@ export function result({ bundle, device, settings, loaded, timing, now }) {
     created: now.toISOString().replace(/\.\d+Z$/, "Z"),
     app: "web",
     device,
-    runtime: { name: "onnxruntime", version, delegate: DELEGATES[settings.provider] },
+    runtime: { name: "onnxruntime", version, delegate: delegate(settings, quant) },
     threads: settings.provider === "wasm" ? settings.threads : null,
     parity: parity(bundle, output),
     latency: timing?.latency ?? null,
@@ -32,6 +33,11 @@ export function result({ bundle, device, settings, loaded, timing, now }) {
     sustained: timing?.sustained ?? null,
     thermal: null,
   };
+}
+
+/** WebGPU has float kernels alone: it computes an INT8 model in float32. */
+function delegate({ provider }, quant) {
+  return provider === "webgpu" && quant === "int8" ? "WebGPU, in float32" : DELEGATES[provider];
 }
 
 function first(logits) {

@@ -34,6 +34,7 @@ export function showAnswers(list, logits, labels) {
 
 export function parityText({ sqnr_db, min_sqnr_db, top1_matches, holds }) {
   const verdict = holds ? "Parity holds" : "Parity does not hold";
+  if (sqnr_db === null) return `${verdict} on the reference input: the answer is not finite`;
   const same = top1_matches ? "the same first class" : "another first class";
   return `${verdict} on the reference input: ${sqnr_db.toFixed(1)} dB where ${min_sqnr_db.toFixed(1)} are needed, ${same}`;
 }

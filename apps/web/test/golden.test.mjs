@@ -4,10 +4,11 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { softmax, sqnr, summary, top } from "../src/answers.js";
+import { softmax, summary, top } from "../src/answers.js";
 import { check } from "../src/contract.js";
 import { preprocess } from "../src/preprocess.js";
 import { Problem } from "../src/problem.js";
+import { parity } from "../src/result.js";
 
 const FOLDER = new URL("../../golden/", import.meta.url);
 const golden = JSON.parse(bytes("golden.json"));
@@ -47,13 +48,19 @@ for (const { times_ms, ...wanted } of golden.percentiles) {
   });
 }
 
-for (const { reference, output, sqnr_db } of golden.sqnr) {
-  test(`SQNR of ${output} against ${reference}`, () => near(sqnr(reference, output), sqnr_db));
+for (const { reference: logits, output, ...wanted } of golden.parity) {
+  test(`parity of ${output} with ${logits}, of ${wanted.min_sqnr_db} dB at least`, () => {
+    const finite = output.map((logit) => logit ?? Number.NaN);
+    const { sqnr_db, ...found } = parity({ logits, min_sqnr_db: wanted.min_sqnr_db }, finite);
+    if (wanted.sqnr_db === null) assert.equal(sqnr_db, null);
+    else near(sqnr_db, wanted.sqnr_db);
+    assert.deepEqual({ ...found, sqnr_db: wanted.sqnr_db }, wanted);
+  });
 }
 
-test("an answer that is not finite, or nothing to compare with, gets no number", () => {
-  assert.throws(() => sqnr([1, 2], [1, NaN]), Problem);
-  assert.throws(() => sqnr([0, 0], [1, 2]), Problem);
+test("what is not finite has no probability, and nothing compares with zeros", () => {
+  assert.throws(() => softmax([1, Number.NaN]), Problem);
+  assert.throws(() => parity({ logits: [0, 0], min_sqnr_db: 0 }, [1, 2]), Problem);
 });
 
 golden.bundles.forEach(({ bundle, problem }, index) => {

@@ -30,7 +30,7 @@ actor Classifier {
         let start = Timing.uptime()
         let logits = try model.logits(of: input)
         let ms = Double(Timing.uptime() - start) / 1e6
-        let probabilities = softmax(logits)
+        let probabilities = try softmax(logits)
         let answers = top(5, of: probabilities).map { category in
             Classification.Answer(
                 id: category, label: installed.bundle.label(of: category), probability: probabilities[category])

@@ -39,7 +39,7 @@ extension Device {
 
     private static var arch: String {
         #if arch(arm64)
-        "arm64"
+        "aarch64"  // as everywhere else
         #else
         "x86_64"
         #endif

@@ -1,7 +1,10 @@
 import Foundation
 
-/// The probabilities of the classes.
-public func softmax(_ logits: [Float]) -> [Double] {
+/// The probabilities of the classes, of logits that are finite.
+public func softmax(_ logits: [Float]) throws -> [Double] {
+    guard logits.allSatisfy(\.isFinite) else {
+        throw Problem("the model's answer is not finite here: choose another runtime or other processors")
+    }
     let largest = Double(logits.max() ?? 0)
     let powers = logits.map { exp(Double($0) - largest) }
     let total = powers.reduce(0, +)

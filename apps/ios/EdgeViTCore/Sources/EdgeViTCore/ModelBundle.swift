@@ -83,6 +83,18 @@ public struct ModelBundle: Decodable, Sendable {
             throw refusal("a resize to \(preprocess.resize) pixels is less than the crop of \(preprocess.crop)")
         }
         guard !models.isEmpty else { throw refusal("models is empty") }
+        for path in paths where path.split(separator: "/", omittingEmptySubsequences: false).contains(where: leaves) {
+            throw refusal("the path \"\(path)\" leaves the bundle")
+        }
+    }
+
+    /// Of every file that it names.
+    private var paths: [String] {
+        [reference.file] + models.values.flatMap { [$0.path, $0.reference.file] + $0.files.keys }
+    }
+
+    private func leaves(_ step: Substring) -> Bool {
+        ["", ".", ".."].contains(step)
     }
 
     private struct Schema: Decodable {

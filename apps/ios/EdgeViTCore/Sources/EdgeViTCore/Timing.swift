@@ -7,8 +7,8 @@ public struct TimingPlan: Equatable, Sendable {
     public let minutes: Double
 
     public init(runs: Int = 480, seconds: Double = 5, minutes: Double = 0) throws {
-        guard runs >= 1, seconds >= 0, minutes == 0 || minutes >= 2 else {
-            throw Problem("timing takes 1 run or more, no negative seconds, and 0 minutes or at least 2")
+        guard runs >= 1, (0...Timing.limit).contains(seconds), minutes == 0 || minutes >= 2 else {
+            throw Problem("timing takes 1 run or more, 0 to \(Int(Timing.limit)) seconds, and 0 minutes or at least 2")
         }
         self.runs = runs
         self.seconds = seconds

@@ -18,7 +18,7 @@ final class Recorded: Model {
 }
 
 final class BenchmarkTests: XCTestCase {
-    private let device = Device(name: "iPhone16,1", os: "iOS 17.5", soc: nil, arch: "arm64", cores: 6, emulated: nil)
+    private let device = Device(name: "iPhone16,1", os: "iOS 17.5", soc: nil, arch: "aarch64", cores: 6, emulated: nil)
 
     private func run(_ model: Recorded, minutes: Double = 0) throws -> (json: [String: Any], calls: [TimedCall]) {
         let installed = try TestBundle().installed()

@@ -17,7 +17,7 @@ final class ExchangeTests: XCTestCase {
         let benchmark = Benchmark(
             installed: installed, artifact: artifact,
             runtime: RuntimeUsed(name: "executorch", version: "1.5.1", delegate: "XNNPACK"),
-            device: Device(name: "iPhone16,1", os: "iOS 17.5.1", soc: nil, arch: "arm64", cores: 6, emulated: nil),
+            device: Device(name: "iPhone16,1", os: "iOS 17.5.1", soc: nil, arch: "aarch64", cores: 6, emulated: nil),
             thermal: { .nominal }, peakMemory: { 0 }, load: { Recorded(logits) })
         let (result, _) = try benchmark.run(TimingPlan(runs: 20, seconds: 0))
         try result.json().write(to: URL(fileURLWithPath: file))

@@ -8,7 +8,7 @@ struct Golden: Decodable {
     let preprocess: [Preprocessing]
     let answers: [Answer]
     let percentiles: [Percentiles]
-    let sqnr: [Pair]
+    let parity: [Pair]
 
     struct Image: Decodable {
         let file: String
@@ -37,9 +37,12 @@ struct Golden: Decodable {
     }
 
     struct Pair: Decodable {
-        let reference: [Double]
-        let output: [Double]
-        let sqnr_db: Double
+        let reference: [Float]
+        let output: [Float?]  // without those that are not finite
+        let min_sqnr_db: Double
+        let sqnr_db: Double?
+        let top1_matches: Bool
+        let holds: Bool
     }
 
     static let folder = (1...5).reduce(URL(fileURLWithPath: #filePath)) { path, _ in path.deletingLastPathComponent() }

@@ -18,12 +18,12 @@ final class GoldenTests: XCTestCase {
 
     func testProbabilitiesAndTop() throws {
         let answers = try golden().answers
-        XCTAssertEqual(answers.count, 4)
+        XCTAssertEqual(answers.count, 5)
         for answer in answers {
-            for (found, wanted) in zip(softmax(answer.logits), answer.probabilities) {
+            for (found, wanted) in zip(try softmax(answer.logits), answer.probabilities) {
                 XCTAssertEqual(found, wanted, accuracy: 1e-15)
             }
-            XCTAssertEqual(top(3, of: softmax(answer.logits)), answer.top)
+            XCTAssertEqual(top(3, of: try softmax(answer.logits)), answer.top)
         }
     }
 
@@ -42,17 +42,27 @@ final class GoldenTests: XCTestCase {
         }
     }
 
-    func testSQNR() throws {
-        let pairs = try golden().sqnr
-        XCTAssertEqual(pairs.count, 4)
+    func testWhatIsNotFiniteHasNoProbability() {
+        XCTAssertThrowsError(try softmax([1, .nan]))
+        XCTAssertThrowsError(try softmax([1, -.infinity]))
+    }
+
+    func testParity() throws {
+        let pairs = try golden().parity
+        XCTAssertEqual(pairs.count, 8)
         for pair in pairs {
-            XCTAssertEqual(sqnr(reference: pair.reference, output: pair.output), pair.sqnr_db, accuracy: 1e-9)
+            let output = pair.output.map { $0 ?? .nan }
+            let found = try Parity(reference: pair.reference, output: output, minimumSQNR: pair.min_sqnr_db)
+            XCTAssertEqual(found.sqnr == nil, pair.sqnr_db == nil)
+            XCTAssertEqual(found.sqnr ?? 0, pair.sqnr_db ?? 0, accuracy: 1e-9)
+            XCTAssertEqual(found.topMatches, pair.top1_matches)
+            XCTAssertEqual(found.holds, pair.holds)
         }
     }
 
     func testBundlesAreReadOrRefusedWithTheirWord() throws {
         let bundles = try Golden.bundles()
-        XCTAssertEqual(bundles.count, 10)
+        XCTAssertEqual(bundles.count, 14)
         for (json, problem) in bundles {
             if let problem {
                 XCTAssertThrowsError(try ModelBundle(json: json), problem) { error in

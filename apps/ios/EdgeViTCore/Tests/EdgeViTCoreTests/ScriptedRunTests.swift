@@ -27,6 +27,7 @@ final class ScriptedRunTests: XCTestCase {
         for line in [
             "--benchmark --runtime onnx", "--benchmark --units gpu", "--benchmark --runs many", "--benchmark --fast",
             "--benchmark --fast yes", "--benchmark --runs", "--benchmark --threads x", "--benchmark --minutes 1",
+            "--benchmark --seconds 61",
         ] {
             XCTAssertThrowsError(try run(line), line)
         }

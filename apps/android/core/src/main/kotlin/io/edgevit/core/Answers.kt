@@ -6,8 +6,9 @@ import kotlin.math.min
 
 private const val MAX_DB = 200.0 // JSON has no infinity
 
-/** The probabilities of logits. */
+/** The probabilities of logits. Throws Problem where one is not finite. */
 fun softmax(logits: FloatArray): DoubleArray {
+    demand(logits.all(Float::isFinite)) { "the model's answer is not finite here: choose the other runtime" }
     val largest = logits.max().toDouble()
     val powers = DoubleArray(logits.size) { exp(logits[it] - largest) }
     val sum = powers.sum()

@@ -8,7 +8,7 @@ typealias Clock = () -> Long
 private const val WINDOW_S = 0.2 // long enough for a clock to ramp up and for a median of many short calls
 private const val STEADY = 0.05 // how near, relatively, the median of a window is to that of the one before
 private const val WARM_UP_S = 10.0
-private const val LONGEST_S = 60.0
+internal const val LONGEST_S = 60.0
 private const val FEWEST = 20
 
 /**

@@ -16,7 +16,7 @@ class Settings(
         demand(runtime in RUNTIMES) { "there is no runtime $runtime: choose ${RUNTIMES.joinToString(" or ")}" }
         demand(threads > 0) { "$threads threads are too few: ask for 1 or more" }
         demand(runs > 0) { "$runs runs are too few: ask for 1 or more" }
-        demand(seconds >= 0) { "$seconds seconds are too few: ask for 0 or more" }
+        demand(seconds in 0.0..LONGEST_S) { "$seconds seconds cannot be timed: ask for 0 to $LONGEST_S" }
         demand(minutes == 0.0 || minutes >= SHORTEST_MINUTES) {
             "$minutes minutes have no first and last one: ask for 0, or for 2 or more"
         }

@@ -12,7 +12,7 @@ class BundleTest {
     @Test
     fun `what is wrong is named`() {
         val vectors = Golden.objects("bundles")
-        assertEquals(8, vectors.count { !it.isNull("problem") })
+        assertEquals(12, vectors.count { !it.isNull("problem") })
         for (vector in vectors) {
             val text = vector.getJSONObject("bundle").toString()
             if (vector.isNull("problem")) {

@@ -18,4 +18,5 @@ object Golden {
 
 fun JSONArray.doubles() = DoubleArray(length(), ::getDouble)
 
-fun JSONArray.floats() = FloatArray(length()) { getDouble(it).toFloat() }
+/** A null is a number that is not finite. */
+fun JSONArray.floats() = FloatArray(length()) { if (isNull(it)) Float.NaN else getDouble(it).toFloat() }

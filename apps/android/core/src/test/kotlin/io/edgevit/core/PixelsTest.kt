@@ -22,6 +22,16 @@ class PixelsTest {
     }
 
     @Test
+    fun `a photo is turned as EXIF says`() {
+        val upright = listOf(1, 0, 9, -1).map(Orientation::of)
+        assertEquals(List(4) { Orientation(0) }, upright)
+        assertEquals(listOf(180, 90, 270), listOf(3, 6, 8).map { Orientation.of(it).degrees })
+        assertEquals(List(3) { false }, listOf(3, 6, 8).map { Orientation.of(it).mirrored })
+        assertEquals(listOf(0, 180, 90, 270), listOf(2, 4, 5, 7).map { Orientation.of(it).degrees })
+        assertEquals(List(4) { true }, listOf(2, 4, 5, 7).map { Orientation.of(it).mirrored })
+    }
+
+    @Test
     fun `an image is turned clockwise`() {
         assertEquals(listOf(0, 3, 6, 9, 12, 15), begins(image.turned(0)))
         assertEquals(listOf(9, 0, 12, 3, 15, 6), begins(image.turned(90)))

@@ -20,6 +20,7 @@ class SettingsTest {
         assertTrue(problem { Settings("onnx", 0) }.startsWith("0 threads"))
         assertTrue(problem { Settings("onnx", 1, runs = 0) }.startsWith("0 runs"))
         assertTrue(problem { Settings("onnx", 1, seconds = -1.0) }.startsWith("-1.0 seconds"))
+        assertTrue(problem { Settings("onnx", 1, seconds = 61.0) }.startsWith("61.0 seconds"))
         assertTrue(problem { Settings("onnx", 1, minutes = 1.9) }.startsWith("1.9 minutes"))
     }
 
