@@ -43,7 +43,7 @@ a short timing; memory is that of all its processes.
 *Plain export* and the quantisers start from the model as edgevit writes it; the *authors' form* is the same model by
 the operators of its authors' code. Each quantiser calibrates on the same images as edgevit. PyTorch itself was timed
 beside ONNX Runtime. The first table has edgevit's ratios, those that were aimed for, and those of the fastest INT8 of
-others.
+others. The processor stands below each model's table: ratios of different ones do not compare.
 """
 
 
