@@ -8,8 +8,9 @@ from typing import Any
 
 from edgevit.errors import InputError, MissingError
 
+# What is built there, and tests, whose vectors lie beside the apps; EdgeViTCore's are part of its package.
 LEFT_OUT = shutil.ignore_patterns(
-    "node_modules", "build", ".gradle", ".build", "xcuserdata", "__pycache__", "local.properties"
+    "node_modules", "build", ".gradle", ".build", "xcuserdata", "__pycache__", "local.properties", "test"
 )
 
 

@@ -57,6 +57,12 @@ class Daemon:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+def connect(daemon: Daemon) -> str:
+    """Makes adb know it; gives it as ``--device`` names it."""
+    subprocess.run(["adb", "connect", daemon.serial], capture_output=True, check=False)
+    return f"adb:{daemon.serial}"
+
+
 def listen() -> socket.socket:
     """On a free port outside 5555 to 5585, where adb looks for emulators by itself."""
     while True:

@@ -7,22 +7,22 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgevit.bench.devices.adb import Adb
+from edgevit.bench.devices.order import Order
 from edgevit.errors import MissingError
 from tests import conftest
-from tests.apps import board, outside
-from tests.apps.adb_daemon import Daemon
+from tests.apps import board
+from tests.apps.adb_daemon import Daemon, connect
 from tests.cli import conftest as cli
 from tests.cli.conftest import Edgevit
 
@@ -81,43 +81,6 @@ def built(tmp_path: Path) -> Build:
         return tmp_path / "built"
 
     return build
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What adb's environment needs for a server of its own."""
-    adb = outside.program("adb", "adb")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
-    private = {"ANDROID_ADB_SERVER_PORT": str(port), "HOME": str(home), "ADB_VENDOR_KEYS": "", "TMPDIR": str(home)}
-    outside.run([adb, "start-server"], env=os.environ | private)
-    yield private
-    outside.run([adb, "kill-server"], env=os.environ | private)
-
-
-@pytest.fixture
-def phone(tmp_path: Path, server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    for key in ("ANDROID_ADB_SERVER_PORT", "HOME"):
-        monkeypatch.setenv(key, server[key])
-    daemon = Daemon(tmp_path / "phone")
-    yield daemon
-    subprocess.run(["adb", "disconnect", daemon.serial], capture_output=True, check=False)
-    daemon.vanish()
-
-
-@pytest.fixture
-def pi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[board.Board]:
-    folder = tmp_path / "ssh"
-    folder.mkdir()
-    with board.running(folder) as (found, bin_):
-        monkeypatch.setenv("PATH", f"{bin_}{os.pathsep}{os.environ['PATH']}")
-        yield found
-
-
-def connect(daemon: Daemon) -> str:
-    subprocess.run(["adb", "connect", daemon.serial], capture_output=True, check=False)
-    return f"adb:{daemon.serial}"
 
 
 def getprop(daemon: Daemon, told: dict[str, str]) -> None:
@@ -209,6 +172,28 @@ def test_a_program_that_fails(
     assert not (export / "devices").exists()
     assert left(device.root) == []
     assert left(host) == []
+
+
+@pytest.mark.parametrize("way", ["adb", "ssh"])
+def test_a_program_that_hangs_is_ended_there(
+    edgevit: Edgevit,
+    export: Path,
+    host: Path,
+    built: Build,
+    way: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = request.getfixturevalue("phone" if way == "adb" else "pi")
+    spec = connect(device) if way == "adb" else device.spec
+    monkeypatch.setattr(Order, "patience", 5.0)
+    ended = edgevit("bench", export, "--device", spec, "--app", built(f"echo $$ > {tmp_path}/number\nexec sleep 300\n"))
+    assert ended.code == 1
+    assert one_sentence(ended.err).endswith("no result came in 5 s: ask for fewer --runs")
+    assert left(device.root) == []
+    assert left(host) == []
+    until(lambda: not Path(f"/proc/{(tmp_path / 'number').read_text().strip()}").exists(), 5)
 
 
 def asks(daemon: Daemon) -> None:

@@ -43,7 +43,7 @@ def tree() -> Path:
 
     def install(staged: Path) -> None:
         options = ["--variant=minbase", f"--include={PACKAGES}"]
-        run([unshare, "--mount", debootstrap, *options, "trixie", str(staged), "http://deb.debian.org/debian"])
+        run([unshare, "--mount", debootstrap, *options, "trixie", str(staged)])
         for package in (staged / "var" / "cache" / "apt" / "archives").glob("*.deb"):
             package.unlink()
 

@@ -1,4 +1,4 @@
-"""From an export to its report by the commands that a user types: the runner here and emulated, the web app."""
+"""From an export to its report by what a user types: the runner here, behind ssh and adb, and emulated; the web app."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgevit import artifact
+from tests.apps.adb_daemon import connect
 from tests.apps.outside import npm, program
 from tests.apps.programs import Built
 from tests.apps.test_web import RUNTIME
@@ -47,6 +48,29 @@ def test_the_runner_here(folder: Path, native: Built, edgevit: Edgevit, tmp_path
     verified = edgevit("verify", folder, "--json")
     layout = {check["claim"]: check["holds"] for check in json.loads(verified.out)}
     assert layout["files of the export"], verified.err
+
+
+@pytest.mark.parametrize("way", ["ssh", "adb"])
+def test_the_runner_behind_ssh_and_adb(
+    folder: Path,
+    native: Built,
+    edgevit: Edgevit,  # noqa: F811
+    way: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    device = request.getfixturevalue({"ssh": "pi", "adb": "phone"}[way])
+    spec = connect(device) if way == "adb" else device.spec
+    ended = edgevit("bench", folder, "--device", spec, "--app", native.installed, "--runs", 20, "--seconds", 0)
+    assert ended.code == 0, ended.err
+    found = kept(folder, way)
+    assert (found["device"], found["kind"]) == (spec, "computer")
+    assert found["result"]["parity"]["sqnr_db"] > 100  # type: ignore[index]
+    assert found["result"]["latency"]["runs"] >= 20  # type: ignore[index]
+    page = tmp_path / "page.html"
+    assert edgevit("report", folder, "--out", page).code == 0
+    assert spec in page.read_text(encoding="utf-8")
+    assert list(device.root.glob("edgevit-*")) == []
 
 
 def test_the_runner_emulated(

@@ -25,9 +25,10 @@ export function check(bundle) {
   for (const path of paths(bundle)) demand(inside(path), `has the path "${path}", which leaves the bundle`);
 }
 
-function paths({ reference, models }) {
-  const named = Object.values(models).map(({ path, files, reference }) => [path, ...Object.keys(files), reference.file]);
-  return [reference.file, ...named.flat()];
+/** Of the files that this app reads. */
+function paths({ reference, models: { onnx } }) {
+  const own = onnx ? [onnx.path, ...Object.keys(onnx.files), onnx.reference.file] : [];
+  return [reference.file, ...own];
 }
 
 function inside(path) {

@@ -317,7 +317,7 @@ test("WebGPU answers as near, on a software adapter", async () => {
   const within = await launch(SOFTWARE_GPU);
   try {
     const result = await postedBy("parity-only&provider=webgpu", { within });
-    valid(result, { threads: null, timed: false, delegate: "WebGPU" });
+    valid(result, { threads: null, timed: false, delegate: "WebGPU, in float32" });
   } finally {
     await within.close();
   }
