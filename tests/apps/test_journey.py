@@ -30,6 +30,14 @@ def kept(folder: Path, name: str) -> dict[str, object]:
     return found
 
 
+def page_of(folder: Path, edgevit: Edgevit, tmp_path: Path) -> str:  # noqa: F811
+    """What ``edgevit report`` writes of an export."""
+    page = tmp_path / "report.html"
+    ended = edgevit("report", folder, "--out", page)
+    assert ended.code == 0, ended.err
+    return page.read_text(encoding="utf-8")
+
+
 def test_the_runner_here(folder: Path, native: Built, edgevit: Edgevit, tmp_path: Path) -> None:  # noqa: F811
     arguments = ("--device", "local", "--app", native.installed, "--runs", 20, "--seconds", 0)
     ended = edgevit("bench", folder, *arguments)
@@ -67,9 +75,7 @@ def test_the_runner_behind_ssh_and_adb(
     assert (found["device"], found["kind"]) == (spec, "computer")
     assert found["result"]["parity"]["sqnr_db"] > 100  # type: ignore[index]
     assert found["result"]["latency"]["runs"] >= 20  # type: ignore[index]
-    page = tmp_path / "page.html"
-    assert edgevit("report", folder, "--out", page).code == 0
-    assert spec in page.read_text(encoding="utf-8")
+    assert spec in page_of(folder, edgevit, tmp_path)
     assert list(device.root.glob("edgevit-*")) == []
 
 
@@ -77,6 +83,7 @@ def test_the_runner_emulated(
     folder: Path,
     emulated: Built,
     edgevit: Edgevit,  # noqa: F811
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("QEMU_CPU", "cortex-a72")
@@ -87,6 +94,7 @@ def test_the_runner_emulated(
     assert (result["kind"], result["result"]["device"]["emulated"]) == ("emulator", "qemu-user")
     assert result["result"]["latency"] is None
     assert kept(folder, "local")["result"] == result["result"]
+    assert "emulated: qemu-user" in page_of(folder, edgevit, tmp_path)
 
 
 def test_the_web_app(folder: Path, edgevit: Edgevit, tmp_path: Path) -> None:  # noqa: F811
@@ -100,3 +108,4 @@ def test_the_web_app(folder: Path, edgevit: Edgevit, tmp_path: Path) -> None:  #
     assert found["kind"] == "browser"
     assert found["result"]["app"] == "web"  # type: ignore[index]
     assert found["result"]["runtime"]["delegate"] == "WASM SIMD"  # type: ignore[index]
+    assert "browser: " in page_of(folder, edgevit, tmp_path)
