@@ -75,7 +75,7 @@ class Beside:
     def finish(self, folder: Path) -> Written | None:
         """Wait for the job that writes ``folder``; None if there is no such.
 
-        Raises what the job raised: an EdgevitError as it was, anything else as a RuntimeError with its traceback.
+        Raises what the job raised: an EdgevitError as it was, else a RuntimeError, whose note is the traceback.
         """
         if folder not in self.folders:
             return None
@@ -88,7 +88,7 @@ class Beside:
             raise RuntimeError(f"the process that lowers ended with {self.process.returncode}: {output[-2000:]}")
         found = json.loads(answer.read_text())
         if "error" in found:
-            raise getattr(errors, found["error"], RuntimeError)(found["message"])
+            raise noted(getattr(errors, found["error"], RuntimeError)(found["message"]), found.get("traceback"))
         return Written(found["seconds"], found["peak_rss_mb"])
 
 
@@ -107,6 +107,13 @@ def request(job: Job, program: Path) -> dict[str, Any]:
     }
 
 
+def noted(error: Exception, note: str | None) -> Exception:
+    """With the traceback of the other process, which ``--debug`` then shows."""
+    if note is not None:
+        error.add_note(note)
+    return error
+
+
 def serve(place: Path) -> None:
     """Do the jobs that wait in ``place``, and leave an answer for each."""
     for index, job in enumerate(json.loads((place / REQUESTS).read_text())):
@@ -114,8 +121,9 @@ def serve(place: Path) -> None:
             answer = do(job)
         except errors.EdgevitError as error:
             answer = {"error": type(error).__name__, "message": str(error)}
-        except Exception:
-            answer = {"error": "RuntimeError", "message": traceback.format_exc()}
+        except Exception as error:
+            last = traceback.format_exception_only(error)[-1].strip()
+            answer = {"error": "RuntimeError", "message": last, "traceback": traceback.format_exc()}
         whole = place / f"{index}.partial"
         whole.write_text(json.dumps(answer))
         whole.rename(place / f"{index}.json")

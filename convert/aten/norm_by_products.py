@@ -37,12 +37,15 @@ def is_norm_of_tokens(node: Node) -> bool:
 
 
 def products(module: GraphModule, node: Node) -> Node:
-    """``node`` in other operators; a product wants ``[1, rows, C]``, which one image's tokens are already."""
+    """``node`` in other operators; a product wants ``[1, rows, C]``, which one image's tokens are already.
+
+    Some of the tokens of several images do not lie one after the other, so that they have no such view.
+    """
     call, channels = module.graph.call_function, shape(node)[-1]
     tokens, _, gain, bias = node.args[:4]
     epsilon = node.args[4] if len(node.args) > 4 else 1e-5
     rows = [1, prod(shape(node)[:-1]), channels]
-    x = tokens if list(shape(node)) == rows else call(aten.view.default, (tokens, rows))
+    x = tokens if list(shape(node)) == rows else call(aten.reshape.default, (tokens, rows))
     mean_of = module.graph.get_attr(averaging(module, channels))
     d = call(aten.sub.Tensor, (x, call(aten.bmm.default, (x, mean_of))))
     variance = call(aten.bmm.default, (call(aten.mul.Tensor, (d, d)), mean_of))

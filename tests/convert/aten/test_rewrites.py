@@ -28,18 +28,18 @@ class Picking(nn.Module):
 
 
 class Norms(nn.Module):
-    """Of tokens, of a class token, and one after the other."""
+    """Of tokens, of all but the first, of a class token, and one after the other."""
 
     def __init__(self, affine: bool = True) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(C, 1e-6 * 10**i, affine) for i in range(3))
+        self.norms = nn.ModuleList(nn.LayerNorm(C, 1e-6 * 10**i, affine) for i in range(4))
         for norm in self.norms:
             for value in norm.parameters():
                 nn.init.normal_(value)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norms[1](self.norms[0](x) * 3 + 1)
-        return torch.cat([y.flatten(1), self.norms[2](y[:, 0])], 1)
+        return torch.cat([y.flatten(1), self.norms[2](y[:, 0]), self.norms[3](y[:, 1:]).flatten(1)], 1)
 
 
 def captured(model: nn.Module, images: int) -> tuple[ExportedProgram, Tensor]:
@@ -71,7 +71,7 @@ def test_norms_are_products(images: int) -> None:
     program, x = captured(Norms(), images)
     after = rewritten(program, [norm_by_products])
     assert torch.ops.aten.layer_norm.default not in targets(after)
-    assert targets(after).count(torch.ops.aten.bmm.default) == 6
+    assert targets(after).count(torch.ops.aten.bmm.default) == 8
     with torch.no_grad():
         wanted, given = program.module()(x), after.module()(x)
     assert given.shape == wanted.shape
@@ -95,6 +95,6 @@ def test_rewrites_are_counted_and_the_program_itself_stays() -> None:
         return count
 
     rewritten(program, [counting(gather_tokens), counting(norm_by_products)])
-    assert counts == [0, 3]
+    assert counts == [0, 4]
     assert targets(program) == before
     assert program.module()(x).isfinite().all()
