@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,15 @@ def test_an_export_is_put_back_when_the_last_rename_fails(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.fixture
+def _heeded() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where a shell that ignores it started the tests in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeded")
 def test_a_signal_waits_for_the_cleaning_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rmtree = shutil.rmtree
 
@@ -96,6 +106,7 @@ def test_a_signal_waits_for_the_cleaning_up(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("_heeded")
 def test_a_signal_is_only_put_off() -> None:
     seen = []
     with pytest.raises(KeyboardInterrupt), artifact.uninterrupted():
