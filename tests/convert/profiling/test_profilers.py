@@ -212,8 +212,8 @@ def test_what_the_profiler_adds_to_an_onnx_operator_is_taken_off(
 
 
 def test_the_cost_of_an_event_is_some_microseconds_and_grows_with_the_inputs(tmp_path: Path) -> None:
-    fits = [onnx.event_cost(1, tmp_path) for _ in range(3)]  # one may have been disturbed
-    base, each = sorted(fits)[1]
+    fits = [onnx.event_cost(1, tmp_path) for _ in range(5)]  # two may have been disturbed
+    base, each = sorted(fits)[2]
     assert 0 < base < 100
     assert -1 < each < 10
     assert base + 8 * each > 0
