@@ -35,20 +35,24 @@ RUNTIMES = ("onnx", "openvino", "executorch")
 
 
 def main(results: Path, deit: str | None = None, photographs: str | None = None) -> None:
-    asked = {name: Options(model=name) for name in ("efficientvit_m0", "sepvit_lite")}
-    if deit is not None and photographs is not None:
-        asked["dynamicvit_deit_tiny"] = Options(
-            model="dynamicvit_deit_tiny", weights=deit, predictors="bundled", data=photographs
-        )
-    asked["efficientvit_m5"] = Options(model="efficientvit_m5", weights="random", classes=10)
     results.mkdir(parents=True, exist_ok=True)
-    for name, options in asked.items():
+    for name, options in asked(deit, photographs).items():
         with tempfile.TemporaryDirectory(prefix="edgevit-") as scratch:
             place = Place(Path(scratch))
             found = compare(replace(options, calib_size=CALIBRATED, parity_images=SCORED), place)
         (results / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
         peer_tables.write(results)
         print(peer_tables.table(found), flush=True)
+
+
+def asked(deit: str | None, photographs: str | None) -> dict[str, Options]:
+    """By model. M5 has random weights, of as many classes as the bundled images."""
+    found = {name: Options(model=name) for name in ("efficientvit_m0", "sepvit_lite")}
+    if deit is not None and photographs is not None:
+        found["dynamicvit_deit_tiny"] = Options(
+            model="dynamicvit_deit_tiny", weights=deit, predictors="bundled", data=photographs
+        )
+    return found | {"efficientvit_m5": Options(model="efficientvit_m5", weights="random", classes=10)}
 
 
 def compare(options: Options, place: Place) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def test_only_efficientvit_has_an_authors_form() -> None:
     assert {peer.name for peer in PEERS} - {peer.name for peer in against_peers.peers_of("sepvit_lite")} == {AUTHORS}
     assert against_peers.peers_of("efficientvit_m5") == PEERS
+
+
+@pytest.mark.parametrize(("name", "options"), against_peers.asked(None, None).items())
+def test_each_model_takes_its_images(name: str, options: Options, tmp_path: Path) -> None:
+    few = replace(options, calib_size=2, parity_images=5)
+    (tmp_path / "options.json").write_text(json.dumps(asdict(few)))
+    assert options.model == name
+    assert peer_steps.write_images(Place(tmp_path)) == {"calibration": 2, "scored": 5}
 
 
 def test_a_program_that_does_not_run_is_said_to(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ std::vector<double> softmax(const std::vector<float>& logits);
 /** The `count` likeliest classes, or as many as there are; the lower class first where two are as likely. */
 std::vector<std::size_t> top(const std::vector<double>& probabilities, std::size_t count);
 
-/** In decibels, at most 200; nothing where `output` is not finite. Throws std::runtime_error for a `reference` of zeros. */
+/** In decibels, at most 200; nothing where `output` is not finite. Throws std::runtime_error where `reference` is 0. */
 std::optional<double> sqnr_db(const std::vector<float>& reference, const std::vector<float>& output);
 
 /** How a device's logits for the reference input compare with those of the host that exported the model. */

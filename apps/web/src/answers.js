@@ -6,7 +6,9 @@ const MAX_DB = 200;
 
 /** The probabilities of logits. Throws a Problem where one is not finite. */
 export function softmax(logits) {
-  if (!logits.every(Number.isFinite)) throw new Problem("The model's answer is not finite here: try the other provider.");
+  if (!logits.every(Number.isFinite)) {
+    throw new Problem("The model's answer is not finite here: try the other provider.");
+  }
   const largest = logits.reduce((a, b) => Math.max(a, b));
   const powers = Array.from(logits, (logit) => Math.exp(logit - largest));
   const sum = powers.reduce((a, b) => a + b);
@@ -38,7 +40,7 @@ export function summary(times) {
   return { runs: times.length, p50_ms: p50, p90_ms: p90, p99_ms: p99, min_ms: ascending[0], spread: (p75 - p25) / p50 };
 }
 
-/** Signal to quantisation noise in dB, or null of an output that is not finite. Throws a Problem for a reference of zeros. */
+/** Signal to quantisation noise in dB; null of an output that is not finite. Throws a Problem for a reference of 0. */
 export function sqnr(reference, output) {
   const signal = reference.reduce((sum, value) => sum + value * value, 0);
   const noise = reference.reduce((sum, value, index) => sum + (value - output[index]) ** 2, 0);

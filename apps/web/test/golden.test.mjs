@@ -50,8 +50,8 @@ for (const { times_ms, ...wanted } of golden.percentiles) {
 
 for (const { reference: logits, output, ...wanted } of golden.parity) {
   test(`parity of ${output} with ${logits}, of ${wanted.min_sqnr_db} dB at least`, () => {
-    const finite = output.map((logit) => logit ?? Number.NaN);
-    const { sqnr_db, ...found } = parity({ logits, min_sqnr_db: wanted.min_sqnr_db }, finite);
+    const answer = output.map((logit) => logit ?? Number.NaN);
+    const { sqnr_db, ...found } = parity({ logits, min_sqnr_db: wanted.min_sqnr_db }, answer);
     if (wanted.sqnr_db === null) assert.equal(sqnr_db, null);
     else near(sqnr_db, wanted.sqnr_db);
     assert.deepEqual({ ...found, sqnr_db: wanted.sqnr_db }, wanted);

@@ -14,8 +14,6 @@ from edgevit.errors import ClaimError, InputError
 
 SCHEMA = artifact.DEVICE_SCHEMA
 COMPUTER, PHONE, BROWSER, EMULATOR = "computer", "phone", "browser", "emulator"
-
-
 LONGEST_S = 60  # of the calls that a latency is of: apps/README.md
 
 

@@ -19,7 +19,8 @@ fun photo(resolver: ContentResolver, uri: Uri): Bitmap {
     if (size.outWidth.toLong() * size.outHeight > MAX_PIXELS) {
         throw Problem("the photo has more than ${MAX_PIXELS / 1_000_000} million pixels: choose a smaller one")
     }
-    val stored = decode(resolver, uri, BitmapFactory.Options()) ?: throw Problem("the photo cannot be read: choose another")
+    val stored = decode(resolver, uri, BitmapFactory.Options())
+        ?: throw Problem("the photo cannot be read: choose another")
     return stored.turned(orientation(resolver, uri))
 }
 
